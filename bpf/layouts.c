@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/* One object of each type of the contract, so that the compiler describes all of them. */
+#include "netatop.h"
+
+struct task task_;
+struct socket_record socket_record_;
+struct socket_summary socket_summary_;
+struct counters counters_;
+struct settings settings_;
+enum protocol protocol_;
+enum direction direction_;
+enum reason reason_;
+enum loss loss_;

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* Every map of the object. The loader sets the capacity of `tasks` before it loads. */
+#ifndef NETATOP_MAPS_H
+#define NETATOP_MAPS_H
+
+#include "fingerprint.h"
+#include "kernel.h"
+#include "netatop.h"
+
+/* The object's only read-only variable: .rodata is this struct. */
+const volatile struct settings settings = {.fingerprint = NETATOP_FINGERPRINT};
+
+/*
+ * One direction of a socket's packets since the last settle, in one word, so that a packet costs one
+ * atomic addition and a settle takes packets and bytes together:
+ *
+ *	bits 0..25	packets
+ *	bits 26..62	bytes
+ *	bit  63		settle at once: the socket is released or closed, nobody will do it later
+ *
+ * Whoever adds learns the word before: past half of either range, or with bit 63 set, it settles.
+ * In a cache line of its own: the two directions are mostly written by two processors.
+ */
+struct lane {
+	__u64 word;
+	__u64 settled_packets;
+	__u64 settled_bytes;
+	__u64 _pad[5];
+};
+
+#define LANE_BYTES_SHIFT 26
+#define LANE_PACKETS ((1ULL << LANE_BYTES_SHIFT) - 1)
+#define LANE_AT_ONCE (1ULL << 63)
+#define LANE_HURRY (LANE_AT_ONCE | 1ULL << 62 | 1ULL << (LANE_BYTES_SHIFT - 1))
+
+struct pending {
+	__u64 protocol; /* enum protocol: a socket's packets are all of one, but for raw sockets */
+	__u64 _pad[6];	/* the storage's own header takes 8 bytes of the first cache line */
+	struct lane lane[DIRECTIONS];
+};
+
+/* Written by every packet. Never cloned: a child's packets are its own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct pending);
+} pendings SEC(".maps");
+
+/*
+ * Who uses a socket. Read by every send and receive, written when the user changes.
+ * BPF_F_CLONE: an accepted connection starts with the owner of its listener.
+ */
+enum user { USER_RECEIVES, USER_TRANSMITS, USER_CREATOR, USERS };
+
+struct owner {
+	__u64 user[USERS]; /* identities; the first two in the order of enum direction */
+	__u64 released;	   /* the socket's last settle is over: whoever comes later settles too */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, struct owner);
+} owners SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, struct task);
+} tasks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, REASONS);
+	__type(key, __u32);
+	__type(value, struct counters);
+} unidentified SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, LOSSES);
+	__type(key, __u32);
+	__type(value, __u64);
+} lost SEC(".maps");
+
+/* Sockets by protocol: scratch of `walk_sockets`, of which one runs at a time. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct socket_summary);
+} summary SEC(".maps");
+
+#endif

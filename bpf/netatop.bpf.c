@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * The table of contents: every program of the object, each a sentence, with the reason for its hook.
+ *
+ * The socket is the shard. Packets are added to counters in the socket's own storage; a settle moves
+ * them to the task that uses the socket. It happens when the user changes, when the socket ends and
+ * when somebody reads. So the table of tasks is the only source of counters and only grows.
+ */
+#include "kernel.h"
+#include "netatop.h"
+
+#include "life.bpf.h"
+#include "packet.bpf.h"
+#include "socket.bpf.h"
+#include "stray.bpf.h"
+#include "walk.bpf.h"
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
+
+/*
+ * Packets. cgroup_skb at the root of the version 2 hierarchy sees each IP packet of each socket once,
+ * in every network namespace, with its full socket (kernel/bpf/cgroup.c). It misses what never
+ * reaches a socket (drop_stray), what the kernel answers for TIME_WAIT, and ICMP to the kernel.
+ */
+SEC("cgroup_skb/ingress")
+int count_receive(struct __sk_buff *skb)
+{
+	return count(skb, DIRECTION_RECEIVE);
+}
+
+SEC("cgroup_skb/egress")
+int count_transmit(struct __sk_buff *skb)
+{
+	return count(skb, DIRECTION_TRANSMIT);
+}
+
+/*
+ * skb:kfree_skb with a reason (5.17): the only trace of a packet that no socket wanted, because
+ * the socket filters do not run. Of the whole host, so only attached with the root cgroup.
+ */
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(drop_stray, struct sk_buff *skb, void *location, enum skb_drop_reason reason)
+{
+	if (is_stray(reason))
+		count_stray(skb);
+	return 0;
+}
+
+/* Owners: creation. In the process that calls socket(2); not for the kernel's own sockets. */
+SEC("cgroup/sock_create")
+int own_created(struct bpf_sock *sk)
+{
+	claim(sk, bpf_get_current_task_btf(), USER_CREATOR);
+	return 1;
+}
+
+/*
+ * Owners: use. Linux 6.3; called once at the end of every send and receive, whatever the system call
+ * (net/socket.c). Misses splice from TCP, tcp_read_sock and io_uring's zero-copy receive: their
+ * packets are counted all the same, for the user known before.
+ */
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(own_sender, struct sock *sk, int result, int flags)
+{
+	if (result < 0)
+		return 0;
+	if (is_inet(sk))
+		claim(sk, bpf_get_current_task_btf(), USER_TRANSMITS);
+	else if (is_packet(sk))
+		count_packet_socket(DIRECTION_TRANSMIT, result);
+	return 0;
+}
+
+/* A look at data (MSG_PEEK) or at the error queue is no use of the data. */
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(own_receiver, struct sock *sk, int result, int flags)
+{
+	if (result < 0 || flags & (MSG_PEEK | MSG_ERRQUEUE))
+		return 0;
+	if (is_inet(sk))
+		claim(sk, bpf_get_current_task_btf(), USER_RECEIVES);
+	else if (is_packet(sk))
+		count_packet_socket(DIRECTION_RECEIVE, result);
+	return 0;
+}
+
+/*
+ * Owners: connect and listen, both in the calling process; and the end of a TCP socket, which for a
+ * connection that was never accepted is the only one. TCP only, in every network namespace.
+ */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(follow_state, struct sock *sk, int old_state, int new_state)
+{
+	if (new_state == TCP_CLOSE)
+		settle_for_good(sk);
+	else if (old_state == TCP_CLOSE && (new_state == TCP_SYN_SENT || new_state == TCP_LISTEN))
+		claim(sk, bpf_get_current_task_btf(), USER_CREATOR);
+	return 0;
+}
+
+/* The last descriptor of a socket is closed; a TCP socket may go on without a process. */
+SEC("cgroup/sock_release")
+int settle_released(struct bpf_sock *sk)
+{
+	settle_for_good(sk);
+	return 1;
+}
+
+/* prctl, /proc/PID/comm and exec alike (fs/exec.c, __set_task_comm) */
+SEC("tp_btf/task_rename")
+int BPF_PROG(follow_name, struct task_struct *task, const char *command)
+{
+	if (task->pid == task->tgid)
+		rename_task(process_identity(task), command);
+	if (settings.count_threads)
+		rename_task(thread_identity(task), command);
+	return 0;
+}
+
+/* After the count of living threads went down, before the files are closed (kernel/exit.c) */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(follow_exit, struct task_struct *task)
+{
+	if (settings.count_threads)
+		end_task(thread_identity(task), task->exit_code);
+	if (task->signal->live.counter == 0)
+		end_task(process_identity(task), process_exit_code(task));
+	return 0;
+}
+
+/* The first step of a scrape: settle every socket, count them, and list them if wanted. */
+SEC("iter/bpf_sk_storage_map")
+int walk_sockets(struct bpf_iter__bpf_sk_storage_map *context)
+{
+	struct pending *pending = context->value;
+	struct sock *sk = context->sk;
+
+	if (sk && pending)
+		visit_socket(context->meta, sk, pending);
+	else
+		end_walk(context->meta);
+	return 0;
+}
+
+/* At start: sockets that were open before; the task with the lowest id comes first and stays. */
+SEC("iter/task_file")
+int walk_files(struct bpf_iter__task_file *context)
+{
+	struct task_struct *task = context->task;
+	struct file *file = context->file;
+
+	if (task && file)
+		own_opened(task, file);
+	return 0;
+}

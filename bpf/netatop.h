@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/*
+ * The contract: every struct, enumerator and limit that crosses from the kernel to user space.
+ *
+ * Fixed-width types, padding written out, no kernel types. `make layouts` compiles this file and
+ * writes exporter/kernel/layouts.py and fingerprint.h from what the compiler made of it; the loader
+ * refuses an object whose fingerprint is not that of its own layouts.
+ */
+#ifndef NETATOP_H
+#define NETATOP_H
+
+#include <linux/types.h>
+
+#define COMMAND_LENGTH 16
+
+enum protocol { PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_ICMP, PROTOCOL_OTHER, PROTOCOLS };
+
+enum direction { DIRECTION_RECEIVE, DIRECTION_TRANSMIT, DIRECTIONS };
+
+/* Why a packet belongs to no task (label `reason` of the unidentified families). */
+enum reason { REASON_NO_SOCKET, REASON_KERNEL, REASON_NO_OWNER, REASON_OVERFLOW, REASONS };
+
+/* What could not be stored (labels `object` and `reason` of the lost family). */
+enum loss {
+	LOSS_TASK_FULL,	   /* the task table is full */
+	LOSS_TASK_MEMORY,  /* the kernel had no memory for a task */
+	LOSS_OWNER_MEMORY, /* the kernel refused a socket's owner storage */
+	LOSS_SOCKET_MEMORY, /* the kernel refused a socket's counter storage: counted without it */
+	LOSSES
+};
+
+#pragma clang diagnostic push
+#pragma clang diagnostic error "-Wpadded"
+
+struct traffic {
+	__u64 packets;
+	__u64 bytes;
+};
+
+struct counters {
+	struct traffic of[PROTOCOLS][DIRECTIONS];
+};
+
+/*
+ * A task's identity in one word, so that a socket's owner changes atomically:
+ *
+ *	bits 0..21	pid of the task in the initial namespace (the kernel's limit is 2^22)
+ *	bit  22		set: a thread, clear: a process
+ *	bits 23..63	its start, nanoseconds since boot / 1024, modulo 2^41
+ *
+ * Two tasks share a word only if they had one pid and started a multiple of 26 days apart to the
+ * microsecond; the first is long out of the table by then. 0 is nobody.
+ */
+#define IDENTITY_PID_BITS 22
+#define IDENTITY_THREAD (1ULL << IDENTITY_PID_BITS)
+#define IDENTITY_START_SHIFT 10
+#define IDENTITY_NOBODY 0ULL
+/* The table had no room for the owner. No task has this word: pid 1 did not start at boot. */
+#define IDENTITY_OVERFLOW 1ULL
+
+/* A process or thread that has used the network: value of the table `tasks`, keyed by identity. */
+struct task {
+	__u64 process; /* the identity of its process; its own if it is one */
+	__u64 start_time_ns; /* since boot, suspended time included */
+	__u64 end_time_ns; /* 0: alive */
+	__u64 cgroup_id;
+	__u32 tgid;
+	__u32 pid;
+	__u32 uid;
+	__u32 exit_code; /* as wait(2) reports it */
+	char command[COMMAND_LENGTH];
+	struct counters counters;
+};
+
+/* One socket, as the iterator `walk_sockets` writes it when settings.list_sockets is set. */
+struct socket_record {
+	__u64 cookie;
+	__u64 owner[DIRECTIONS]; /* identities */
+	struct traffic traffic[DIRECTIONS];
+	__u8 local_address[16];	 /* IPv4 in the first four bytes */
+	__u8 remote_address[16];
+	__u32 network_namespace; /* inode number */
+	__u16 local_port;
+	__u16 remote_port;
+	__u16 family; /* AF_INET, AF_INET6 */
+	__u16 protocol; /* enum protocol */
+	__u32 state;	/* enum of TCP states; for UDP 1 connected, 7 not */
+};
+
+/* What `walk_sockets` writes last. */
+struct socket_summary {
+	__u64 sockets[PROTOCOLS];
+};
+
+/* Set by the loader before the object is loaded; all of the object's read-only data. */
+struct settings {
+	__u32 fingerprint;
+	__u32 count_threads; /* 0: owners are processes */
+	__u32 list_sockets;
+	__u32 cgroup_level; /* of the cgroup that the programs are attached to */
+	__u64 cgroup_id;
+};
+
+#pragma clang diagnostic pop
+
+/* Packets of a task that has ended join its record for this long. */
+#define LATE_NS (15ULL * 1000 * 1000 * 1000)
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* Who: tasks, their identities and their records. */
+#ifndef NETATOP_TASK_H
+#define NETATOP_TASK_H
+
+#include "account.bpf.h"
+
+static __always_inline __u64 identity_of(__u32 pid, __u64 start_time_ns)
+{
+	return start_time_ns >> IDENTITY_START_SHIFT << (IDENTITY_PID_BITS + 1) | pid;
+}
+
+/* The group leader's start: exec in another thread hands the leader's pid and start over to it. */
+static __always_inline __u64 process_identity(struct task_struct *task)
+{
+	return identity_of(task->tgid, task->group_leader->start_boottime);
+}
+
+static __always_inline __u64 thread_identity(struct task_struct *task)
+{
+	return identity_of(task->pid, task->start_boottime) | IDENTITY_THREAD;
+}
+
+static __always_inline __u64 owner_identity(struct task_struct *task)
+{
+	return settings.count_threads ? thread_identity(task) : process_identity(task);
+}
+
+static __always_inline bool store_task(__u64 identity, __u64 process, struct task_struct *task)
+{
+	struct task record = {};
+	long error;
+
+	if (bpf_map_lookup_elem(&tasks, &identity))
+		return true;
+	record.process = process;
+	record.start_time_ns = task->start_boottime;
+	record.cgroup_id = task->cgroups->dfl_cgrp->kn->id;
+	record.tgid = task->tgid;
+	record.pid = task->pid;
+	record.uid = task->cred->uid.val;
+	bpf_probe_read_kernel_str(record.command, sizeof(record.command), task->comm);
+	error = bpf_map_update_elem(&tasks, &identity, &record, BPF_NOEXIST);
+	if (!error || error == -EEXIST)
+		return true;
+	lose(error == -E2BIG ? LOSS_TASK_FULL : LOSS_TASK_MEMORY);
+	return false;
+}
+
+/*
+ * Make sure that the table knows the task, then name it: a socket's owner is set only after
+ * its record exists, so a settle that does not find the record knows that the task is gone.
+ */
+static __always_inline __u64 enter_task(struct task_struct *task)
+{
+	__u64 process = process_identity(task);
+
+	if (!store_task(process, process, task->group_leader))
+		return IDENTITY_OVERFLOW;
+	if (!settings.count_threads)
+		return process;
+	if (!store_task(thread_identity(task), process, task))
+		return process;
+	return thread_identity(task);
+}
+
+#endif

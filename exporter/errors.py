@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that this program raises on purpose.
+
+::
+
+    NetatopError
+    ├── ConfigError                 what the user asked for can't be                 exit 2
+    ├── KernelError                 everything from exporter.kernel                  exit 1
+    │   ├── UnsupportedKernelError  the kernel lacks something: another loader may do
+    │   ├── MissingCapabilityError  the caller lacks a privilege
+    │   ├── CgroupError             no usable version 2 cgroup
+    │   ├── LoadError               the kernel or libbpf refused the object
+    │   ├── AttachError             a program is loaded but can't be attached
+    │   ├── LayoutError             the object is not the one that this package was built with
+    │   └── MapReadError            a table can't be read
+    └── ServeError                  the address can't be listened on                 exit 1
+
+A message is one line without a full stop: the thing, what was found, what is accepted, what to do.
+"""
+
+from __future__ import annotations
+
+
+class NetatopError(Exception):
+    """The root; `exit_status` is what the command ends with."""
+
+    exit_status = 1
+
+
+class ConfigError(NetatopError):
+    """A flag or a setting is not acceptable."""
+
+    exit_status = 2
+
+
+class KernelError(NetatopError):
+    """The kernel side can't do what it is asked for."""
+
+
+class UnsupportedKernelError(KernelError):
+    """The running kernel lacks a feature: the only error that permits another loader."""
+
+
+class MissingCapabilityError(KernelError):
+    """The process lacks a capability."""
+
+
+class CgroupError(KernelError):
+    """There is no version 2 cgroup hierarchy where one is needed."""
+
+
+class LoadError(KernelError):
+    """The object was refused; `log` holds all that libbpf and the verifier said."""
+
+    def __init__(self, message: str, log: str = "") -> None:
+        super().__init__(message)
+        self.log = log
+
+
+class AttachError(KernelError):
+    """A loaded program was refused by its hook."""
+
+
+class LayoutError(KernelError):
+    """Kernel and user space disagree about a struct."""
+
+
+class MapReadError(KernelError):
+    """A table of the kernel can't be read."""
+
+
+class ServeError(NetatopError):
+    """The web server can't be started."""

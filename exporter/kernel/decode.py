@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bytes of the kernel -> types of the model. Here its words become ours: tgid is pid, pid is tid."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+from exporter import model
+from exporter.kernel import layouts
+
+if TYPE_CHECKING:
+    from exporter.kernel.layouts import Buffer
+
+AF_INET = 2
+
+
+def command_name(raw: bytes) -> str:
+    """Decode a command name (char[16] of the kernel); what is not UTF-8 is replaced."""
+    return raw.partition(b"\0")[0].decode(errors="replace")
+
+
+def tasks(keys: Buffer, values: Buffer) -> tuple[model.TaskRecord, ...]:
+    """Decode entries of the task table."""
+    identities = memoryview(keys).cast("B").cast("Q")
+    return tuple(
+        model.TaskRecord(
+            identity=identity,
+            process=task.process,
+            pid=task.tgid,
+            tid=task.pid,
+            name=command_name(task.command),
+            uid=task.uid,
+            cgroup_id=task.cgroup_id,
+            start_ns=task.start_time_ns,
+            end_ns=task.end_time_ns,
+            wait_status=task.exit_code,
+            counters=task.counters,
+        )
+        for identity, task in zip(identities, layouts.Task.unpack_all(values), strict=True)
+    )
+
+
+def sum_counters(values: Buffer) -> model.Counters:
+    """Add up one entry of a per-CPU table of counters."""
+    total = model.ZERO
+    for counters in layouts.Counters.unpack_all(values):
+        total = model.add(total, counters.of)
+    return total
+
+
+def loss(index: int) -> tuple[str, str]:
+    """Return object and reason of one kind of loss: task_full is ("task", "full")."""
+    thing, _, reason = layouts.LOSSES[index].partition("_")
+    return thing, reason
+
+
+def address(raw: bytes, family: int) -> str:
+    """Return an address in its usual form; IPv4 mapped into IPv6 as IPv4."""
+    if family == AF_INET:
+        return str(ipaddress.IPv4Address(raw[:4]))
+    six = ipaddress.IPv6Address(raw)
+    return str(six.ipv4_mapped or six)
+
+
+def walk(output: bytes) -> model.SocketWalk:
+    """Decode what the socket iterator wrote: records, if any, then the summary."""
+    end = len(output) - layouts.SOCKET_SUMMARY.size
+    summary = next(layouts.SocketSummary.unpack_all(output[end:]))
+    return model.SocketWalk(
+        count=dict(zip(layouts.PROTOCOLS, summary.sockets, strict=True)),
+        sockets=tuple(
+            model.SocketRecord(
+                cookie=record.cookie,
+                owner=record.owner[1],
+                protocol=layouts.PROTOCOLS[record.protocol],
+                local_address=address(record.local_address, record.family),
+                local_port=record.local_port,
+                remote_address=address(record.remote_address, record.family),
+                remote_port=record.remote_port,
+                network_namespace=record.network_namespace,
+                receive_packets=record.traffic[0],
+                receive_bytes=record.traffic[1],
+                transmit_packets=record.traffic[2],
+                transmit_bytes=record.traffic[3],
+            )
+            for record in layouts.SocketRecord.unpack_all(output[:end])
+        ),
+    )

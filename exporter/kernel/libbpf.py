@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libbpf through ctypes: one table of signatures, the log, and one place that looks at errno.
+
+Nothing here decides anything. A function that is not in the table can't be called: ctypes would take its
+result for an int and cut a pointer in half. Signatures: libbpf 1.1, src/libbpf.h, bpf.h and btf.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+from contextlib import contextmanager
+from ctypes import c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from exporter.errors import UnsupportedKernelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SONAME: Final = "libbpf.so.1"
+LOG_CALLBACK = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
+VERIFIER_LINES: Final = 12
+"""How much of a log an error message quotes; the rest is in LoadError.log."""
+
+
+class IterOptions(ctypes.Structure):
+    """struct bpf_iter_attach_opts, with union bpf_iter_link_info pointed to."""
+
+    _fields_ = (("sz", c_size_t), ("link_info", c_void_p), ("link_info_len", c_uint32))
+
+
+class IterMap(ctypes.Structure):
+    """union bpf_iter_link_info (include/uapi/linux/bpf.h), the map's member; 16 bytes in all."""
+
+    _fields_ = (("map_fd", c_uint32), ("_rest", c_uint32 * 3))
+
+
+class LoadOptions(ctypes.Structure):
+    """struct bpf_prog_load_opts (src/bpf.h, libbpf 1.0)."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("attempts", c_int),
+        ("expected_attach_type", c_int),
+        ("prog_btf_fd", c_uint32),
+        ("prog_flags", c_uint32),
+        ("prog_ifindex", c_uint32),
+        ("kern_version", c_uint32),
+        ("attach_btf_id", c_uint32),
+        ("attach_prog_fd", c_uint32),
+        ("attach_btf_obj_fd", c_uint32),
+        ("fd_array", c_void_p),
+        ("func_info", c_void_p),
+        ("func_info_cnt", c_uint32),
+        ("func_info_rec_size", c_uint32),
+        ("line_info", c_void_p),
+        ("line_info_cnt", c_uint32),
+        ("line_info_rec_size", c_uint32),
+        ("log_level", c_uint32),
+        ("log_size", c_uint32),
+        ("log_buf", c_void_p),
+    )
+
+
+class ProgramInfo(ctypes.Structure):
+    """struct bpf_prog_info (include/uapi/linux/bpf.h), up to recursion_misses (Linux 5.12)."""
+
+    _fields_ = (
+        ("type", c_uint32),
+        ("id", c_uint32),
+        ("_to_run_time", ctypes.c_uint8 * 184),
+        ("run_time_ns", c_uint64),
+        ("run_cnt", c_uint64),
+        ("recursion_misses", c_uint64),
+    )
+
+
+SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
+    # name: (result, *arguments)
+    "libbpf_version_string": (c_char_p,),
+    "libbpf_set_print": (c_void_p, LOG_CALLBACK),
+    "libbpf_num_possible_cpus": (c_int,),
+    "libbpf_probe_bpf_prog_type": (c_int, c_int, c_void_p),
+    "libbpf_probe_bpf_map_type": (c_int, c_int, c_void_p),
+    "libbpf_probe_bpf_helper": (c_int, c_int, c_int, c_void_p),
+    "bpf_object__open_file": (c_void_p, c_char_p, c_void_p),
+    "bpf_object__load": (c_int, c_void_p),
+    "bpf_object__close": (None, c_void_p),
+    "bpf_object__find_map_by_name": (c_void_p, c_void_p, c_char_p),
+    "bpf_object__find_program_by_name": (c_void_p, c_void_p, c_char_p),
+    "bpf_object__next_map": (c_void_p, c_void_p, c_void_p),
+    "bpf_object__next_program": (c_void_p, c_void_p, c_void_p),
+    "bpf_map__name": (c_char_p, c_void_p),
+    "bpf_map__fd": (c_int, c_void_p),
+    "bpf_map__key_size": (c_uint32, c_void_p),
+    "bpf_map__value_size": (c_uint32, c_void_p),
+    "bpf_map__max_entries": (c_uint32, c_void_p),
+    "bpf_map__set_max_entries": (c_int, c_void_p, c_uint32),
+    "bpf_map__initial_value": (c_void_p, c_void_p, ctypes.POINTER(c_size_t)),
+    "bpf_map__set_initial_value": (c_int, c_void_p, c_void_p, c_size_t),
+    "bpf_program__name": (c_char_p, c_void_p),
+    "bpf_program__section_name": (c_char_p, c_void_p),
+    "bpf_program__fd": (c_int, c_void_p),
+    "bpf_program__set_autoload": (c_int, c_void_p, ctypes.c_bool),
+    "bpf_program__attach": (c_void_p, c_void_p),
+    "bpf_program__attach_cgroup": (c_void_p, c_void_p, c_int),
+    "bpf_program__attach_iter": (c_void_p, c_void_p, ctypes.POINTER(IterOptions)),
+    "bpf_link__fd": (c_int, c_void_p),
+    "bpf_link__destroy": (c_int, c_void_p),
+    "bpf_iter_create": (c_int, c_int),
+    "bpf_map_lookup_elem": (c_int, c_int, c_void_p, c_void_p),
+    "bpf_map_update_elem": (c_int, c_int, c_void_p, c_void_p, c_uint64),
+    "bpf_map_delete_elem": (c_int, c_int, c_void_p),
+    "bpf_map_lookup_batch": (
+        c_int,
+        c_int,
+        c_void_p,
+        c_void_p,
+        c_void_p,
+        c_void_p,
+        ctypes.POINTER(c_uint32),
+        c_void_p,
+    ),
+    "bpf_prog_load": (c_int, c_int, c_char_p, c_char_p, c_void_p, c_size_t, c_void_p),
+    "bpf_link_create": (c_int, c_int, c_int, c_int, c_void_p),
+    "bpf_raw_tracepoint_open": (c_int, c_char_p, c_int),
+    "bpf_obj_get_info_by_fd": (c_int, c_int, c_void_p, ctypes.POINTER(c_uint32)),
+    "bpf_enable_stats": (c_int, c_int),
+    "btf__load_vmlinux_btf": (c_void_p,),
+    "btf__find_by_name_kind": (ctypes.c_int32, c_void_p, c_char_p, c_uint32),
+    "btf__free": (None, c_void_p),
+}
+
+
+Translate: TypeAlias = "Callable[[int], Exception]"
+"""Makes the error of a failed call from its errno."""
+
+
+class Log:
+    """What libbpf says while `capture` is active, last lines last."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """Return all of it."""
+        return "".join(self.lines)
+
+    def quote(self) -> str:
+        """Return the lines that tell most: the last ones that are not mere statistics."""
+        lines = [line for line in self.text.splitlines() if line.strip()]
+        lines = [line for line in lines if not line.startswith(("processed ", "-- "))]
+        shown = lines[-VERIFIER_LINES:]
+        omitted = len(lines) - len(shown)
+        return "\n".join([f"({omitted} lines omitted)", *shown] if omitted else shown)
+
+
+class Libbpf:
+    """The library, loaded; its functions are attributes."""
+
+    def __init__(self) -> None:
+        try:
+            self._library = ctypes.CDLL(SONAME, use_errno=True)
+        except OSError as error:
+            message = f"{SONAME}: {error}; libbpf 1.1 or later is needed: apt-get install libbpf1"
+            raise UnsupportedKernelError(message) from error
+        libc = ctypes.CDLL(None)
+        self._vsnprintf = libc.vsnprintf
+        self._vsnprintf.argtypes = (c_char_p, c_size_t, c_char_p, c_void_p)
+        self._vsnprintf.restype = c_int
+        for name, (result, *arguments) in SIGNATURES.items():
+            function = getattr(self._library, name, None)
+            if function is None:
+                message = f"{SONAME} has no {name}: libbpf 1.1 or later is needed"
+                raise UnsupportedKernelError(message)
+            function.restype = result
+            function.argtypes = arguments
+        self._log: Log | None = None
+        # libbpf keeps the pointer: the object must live as long as the process.
+        self._callback = LOG_CALLBACK(self._on_log)
+        self._library.libbpf_set_print(self._callback)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name not in SIGNATURES:
+            raise AttributeError(name)
+        function: Callable[..., Any] = getattr(self._library, name)
+        return function
+
+    @property
+    def version(self) -> str:
+        """Return for instance "1.1"."""
+        text: bytes = self._library.libbpf_version_string()
+        return text.decode().removeprefix("v")
+
+    def _on_log(self, _level: int, form: bytes, arguments: int) -> int:
+        log = self._log
+        if log is None:
+            return 0
+        buffer = ctypes.create_string_buffer(65536)
+        length: int = self._vsnprintf(buffer, len(buffer), form, arguments)
+        log.lines.append(buffer.value.decode(errors="replace"))
+        return length
+
+    @contextmanager
+    def capture(self) -> Iterator[Log]:
+        """Collect what libbpf prints; it prints nothing anywhere else."""
+        self._log = log = Log()
+        try:
+            yield log
+        finally:
+            self._log = None
+
+    def pointer(self, name: str, *arguments: Any, error: Translate) -> int:
+        """Call a function that returns a pointer, NULL with errno on failure (libbpf 1.0)."""
+        value: int | None = getattr(self, name)(*arguments)
+        if not value:
+            raise error(ctypes.get_errno())
+        return value
+
+    def call(self, name: str, *arguments: Any, error: Translate) -> int:
+        """Call a function that returns an int, -errno on failure (libbpf 1.0)."""
+        value: int = getattr(self, name)(*arguments)
+        if value < 0:
+            raise error(-value)
+        return value
+
+
+@functools.cache
+def open_library() -> Libbpf:
+    """Return the library; there is one in a process, since libbpf knows one log only.
+
+    Raises UnsupportedKernelError if it is missing or too old.
+    """
+    return Libbpf()
+
+
+def describe(code: int) -> str:
+    """Return an errno as `EPERM (Operation not permitted)`."""
+    return f"{errno.errorcode.get(code, code)} ({os.strerror(code)})"

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the kernel's tables: whole hashes in batches, per-CPU entries, iterators."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from typing import TYPE_CHECKING, Final
+
+from exporter.errors import MapReadError
+from exporter.kernel.libbpf import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exporter.kernel.libbpf import Libbpf
+
+BATCH: Final = 4096
+"""Entries per system call; also more than any one bucket of a hash holds."""
+READ_SIZE: Final = 1 << 18
+
+
+class Table:
+    """A map of the kernel, opened."""
+
+    def __init__(
+        self, bpf: Libbpf, fd: int, name: str, *, key_size: int, value_size: int, capacity: int
+    ) -> None:
+        self._bpf = bpf
+        self._fd = fd
+        self._key_size = key_size
+        self._value_size = value_size
+        self.name = name
+        self.capacity = capacity
+
+    def _failed(self, operation: str) -> Callable[[int], MapReadError]:
+        return lambda code: MapReadError(f"map {self.name}: {operation} failed: {describe(code)}")
+
+    def read_all(self) -> tuple[memoryview, memoryview]:
+        """Return all keys and all values, packed. Entries that come or go meanwhile may be missed."""
+        all_keys, all_values = bytearray(), bytearray()
+        keys = ctypes.create_string_buffer(BATCH * self._key_size)
+        values = ctypes.create_string_buffer(BATCH * self._value_size)
+        cursor = ctypes.create_string_buffer(max(self._key_size, 4))
+        cursor_in: ctypes.Array[ctypes.c_char] | None = None
+        count = ctypes.c_uint32()
+        done = False
+        while not done:
+            count.value = BATCH
+            code = -self._bpf.bpf_map_lookup_batch(
+                self._fd, cursor_in, cursor, keys, values, ctypes.byref(count), None
+            )
+            if code not in {0, errno.ENOENT}:
+                raise self._failed("reading a batch")(code)
+            done = code == errno.ENOENT
+            all_keys += memoryview(keys)[: count.value * self._key_size]
+            all_values += memoryview(values)[: count.value * self._value_size]
+            cursor_in = cursor
+        return memoryview(all_keys), memoryview(all_values)
+
+    def read_per_cpu(self, index: int, processors: int) -> memoryview:
+        """Return the values of one entry of a per-CPU array, one after the other."""
+        stride = -(-self._value_size // 8) * 8
+        values = ctypes.create_string_buffer(stride * processors)
+        self._bpf.call(
+            "bpf_map_lookup_elem",
+            self._fd,
+            ctypes.byref(ctypes.c_uint32(index)),
+            values,
+            error=self._failed("reading an entry"),
+        )
+        return memoryview(values)
+
+    def delete(self, key: int) -> None:
+        """Delete an entry with a 64-bit key; it may be gone already."""
+        code = -self._bpf.bpf_map_delete_elem(self._fd, ctypes.byref(ctypes.c_uint64(key)))
+        if code not in {0, errno.ENOENT}:
+            raise self._failed("deleting an entry")(code)
+
+
+def read_iterator(bpf: Libbpf, link_fd: int, name: str) -> bytes:
+    """Run an iterator program over everything and return what it wrote."""
+
+    def failed(code: int) -> MapReadError:
+        return MapReadError(f"iterator {name}: {describe(code)}")
+
+    fd = bpf.call("bpf_iter_create", link_fd, error=failed)
+    output = bytearray()
+    try:
+        while part := os.read(fd, READ_SIZE):
+            output += part
+    except OSError as error:
+        raise failed(error.errno or 0) from error
+    finally:
+        os.close(fd)
+    return bytes(output)

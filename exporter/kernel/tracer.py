@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The seam between the kernel side and everything above it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+    from typing import Self
+
+    from exporter.model import ProgramStatus, Snapshot, SocketWalk
+
+
+class Tracer(Protocol):
+    """Programs that are loaded and attached, and their tables. Not safe for threads: hold a lock."""
+
+    loader: str
+    """How it was loaded: `core`."""
+    libbpf_version: str
+
+    def settle(self) -> SocketWalk:
+        """Move what waits in the sockets to the tasks. Raises MapReadError."""
+        ...
+
+    def read(self) -> Snapshot:
+        """Read all tables. Raises MapReadError."""
+        ...
+
+    def programs(self) -> tuple[ProgramStatus, ...]:
+        """Return the state of each program. Raises MapReadError."""
+        ...
+
+    def forget(self, identities: Iterable[int]) -> None:
+        """Remove the records of finished tasks from the kernel. Raises MapReadError."""
+        ...
+
+    def close(self) -> None:
+        """Detach and free everything; may be called again."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The nouns: what the kernel said at one instant (Snapshot) and what it means (Report).
+
+All frozen. Counters are plain tuples, because a scrape adds thousands of them.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROTOCOLS: Final = ("tcp", "udp", "icmp", "other")
+DIRECTIONS: Final = ("receive", "transmit")
+UNITS: Final = ("packets", "bytes")
+REASONS: Final = ("no_socket", "kernel", "no_owner", "overflow")
+OUTCOMES: Final = ("exit", "error", "signal")
+
+Counters: TypeAlias = tuple[int, ...]
+"""16 numbers: for each protocol, each direction, packets and bytes; the last varies fastest."""
+
+ZERO: Final[Counters] = (0,) * (len(PROTOCOLS) * len(DIRECTIONS) * len(UNITS))
+
+
+def add(a: Counters, b: Counters) -> Counters:
+    """Return a + b, element by element."""
+    return tuple(map(operator.add, a, b))
+
+
+def subtract(a: Counters, b: Counters) -> Counters:
+    """Return a - b, element by element."""
+    return tuple(map(operator.sub, a, b))
+
+
+def pick(counters: Counters, protocol: str, direction: str, unit: str) -> int:
+    """Return one number of sixteen."""
+    return counters[
+        (PROTOCOLS.index(protocol) * len(DIRECTIONS) + DIRECTIONS.index(direction)) * len(UNITS)
+        + UNITS.index(unit)
+    ]
+
+
+class TaskRecord(NamedTuple):
+    """A process or thread that has used the network, as the kernel keeps it."""
+
+    identity: int
+    """Unique over all processes and threads that are in the table together."""
+    process: int
+    """The identity of its process; its own if it is one."""
+    pid: int
+    tid: int
+    """The thread's id; of a process, its pid."""
+    name: str
+    """The command name; bytes that are not UTF-8 are replaced."""
+    uid: int
+    cgroup_id: int
+    start_ns: int
+    """Since boot, suspended time included (CLOCK_BOOTTIME)."""
+    end_ns: int
+    """0 while it lives."""
+    wait_status: int
+    """As wait(2) gives it."""
+    counters: Counters
+
+    @property
+    def is_process(self) -> bool:
+        """Tell a process from a thread."""
+        return self.identity == self.process
+
+    @property
+    def outcome(self) -> str:
+        """Return how a finished task ended: one of OUTCOMES."""
+        if self.wait_status & 0x7F:
+            return "signal"
+        return "error" if self.wait_status else "exit"
+
+
+class SocketRecord(NamedTuple):
+    """A socket that has carried packets."""
+
+    cookie: int
+    owner: int
+    """Identity of the task that its transmitted packets belong to; 0: nobody."""
+    protocol: str
+    local_address: str
+    local_port: int
+    remote_address: str
+    remote_port: int
+    network_namespace: int
+    receive_packets: int
+    receive_bytes: int
+    transmit_packets: int
+    transmit_bytes: int
+
+
+class SocketWalk(NamedTuple):
+    """What a settle found."""
+
+    count: Mapping[str, int]
+    """Sockets that have carried packets, by protocol."""
+    sockets: tuple[SocketRecord, ...]
+    """Each of them, if the tracer was asked to list them."""
+
+
+class ProgramStatus(NamedTuple):
+    """One kernel program."""
+
+    name: str
+    hook: str
+    attached: bool
+    runs: int
+    run_time_ns: int
+    """0, as `runs`, unless the kernel's statistics are on (kernel.bpf_stats_enabled)."""
+
+
+class TableStatus(NamedTuple):
+    """How full a table of the kernel is."""
+
+    name: str
+    entries: int
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All facts at one instant."""
+
+    now_ns: int
+    """Since boot, as TaskRecord.start_ns."""
+    tasks: tuple[TaskRecord, ...]
+    unidentified: Mapping[str, Counters]
+    lost: Mapping[tuple[str, str], int]
+    """By (object, reason)."""
+    tables: tuple[TableStatus, ...]
+
+
+class ProcessTraffic(NamedTuple):
+    """A process that is shown."""
+
+    pid: int
+    name: str
+    group: str
+    counters: Counters
+
+
+class ThreadTraffic(NamedTuple):
+    """A thread that is shown."""
+
+    pid: int
+    tid: int
+    name: str
+    counters: Counters
+
+
+class SocketTraffic(NamedTuple):
+    """A socket that is shown, with its user."""
+
+    pid: int
+    """0: nobody's."""
+    name: str
+    socket: SocketRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Facts with meaning."""
+
+    total: Counters
+    unidentified: Mapping[str, Counters]
+    groups: Mapping[str, Counters]
+    """All processes of a group, ended ones included: never falls."""
+    exited: Mapping[str, Counters]
+    """What finished processes had used, by group: never falls."""
+    exits: Mapping[tuple[str, str], int]
+    """Finished processes by (group, outcome)."""
+    processes: tuple[ProcessTraffic, ...]
+    threads: tuple[ThreadTraffic, ...]
+    sockets: tuple[SocketTraffic, ...]
+    exit_list: tuple[TaskRecord, ...]
+    """Finished processes whose record is kept."""
+    tasks: Mapping[str, int]
+    """Records by kind: process, thread."""
+    forgettable: tuple[int, ...]
+    """Identities that nothing can be added to any more and that are accounted for."""
