@@ -99,7 +99,7 @@ class SocketRecord(NamedTuple):
 class SocketWalk(NamedTuple):
     """What a settle found."""
 
-    count: Mapping[str, int]
+    counts: Mapping[str, int]
     """Sockets that have carried packets, by protocol."""
     sockets: tuple[SocketRecord, ...]
     """Each of them, if the tracer was asked to list them."""

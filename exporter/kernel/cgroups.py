@@ -16,21 +16,25 @@ if TYPE_CHECKING:
 
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
 
-# System call numbers, the same on every architecture (include/uapi/asm-generic/unistd.h, Linux 5.2);
-# the C library has had names for them since glibc 2.36 only.
+# System calls of Linux 5.2, with the same numbers on every architecture
+# (include/uapi/asm-generic/unistd.h); the C library has names for them since glibc 2.36 only.
 FSOPEN, FSCONFIG, FSMOUNT = 430, 431, 432
 FSCONFIG_CMD_CREATE = 6
 FSMOUNT_CLOEXEC = FSOPEN_CLOEXEC = 1
 
 
 class Cgroup(NamedTuple):
-    """An open cgroup directory; the caller closes the descriptor."""
+    """An open cgroup directory; the caller closes it."""
 
     fd: int
     cgroup_id: int
     level: int
     """Distance from the root; 0: the root, which is the whole host."""
     path: str
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.fd)
 
 
 class Mount(NamedTuple):
@@ -85,7 +89,7 @@ def _open_below(path: Path, found: list[Mount]) -> Cgroup:
         if mount.device == device and real.is_relative_to(mount.point):
             below = Path(mount.root) / real.relative_to(mount.point)
             return cgroup._replace(level=len(below.parts) - 1)
-    os.close(cgroup.fd)
+    cgroup.close()
     points = ", ".join(mount.point for mount in found) or "none is mounted"
     message = (
         f"cgroup {path}: not in a version 2 hierarchy ({points}); "

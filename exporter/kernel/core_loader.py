@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -21,7 +19,7 @@ from exporter.errors import (
     MissingCapabilityError,
     UnsupportedKernelError,
 )
-from exporter.kernel import cgroups, decode, layouts
+from exporter.kernel import cgroups, decode, host, layouts
 from exporter.kernel.libbpf import IterMap, IterOptions, ProgramInfo, describe, open_library
 from exporter.kernel.tables import Table, read_iterator
 
@@ -30,12 +28,12 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from exporter.kernel.libbpf import Libbpf
 
 OBJECT: Final = Path(__file__).with_name("netatop.bpf.o")
 BTF: Final = Path("/sys/kernel/btf/vmlinux")
 BTF_KIND_TYPEDEF: Final = 8
 
+TABLES: Final = ("tasks", "unidentified", "lost")
 ITERATORS: Final = ("walk_sockets", "walk_files")
 PACKETS: Final = ("count_receive", "count_transmit")
 """Attached last: owners are known before the first packet is counted."""
@@ -73,6 +71,13 @@ class CoreTracer:
     loader = "core"
 
     def __init__(self, options: Options) -> None:
+        missing = host.missing_capabilities(host.effective_capabilities())
+        if missing:
+            message = (
+                f"loading kernel programs: {', '.join(missing)} missing; run as root, or with "
+                f"the capabilities {', '.join(host.CAPABILITIES)}"
+            )
+            raise MissingCapabilityError(message)
         self._bpf = bpf = open_library()
         self.libbpf_version = bpf.version
         self._options = options
@@ -80,11 +85,11 @@ class CoreTracer:
         self._programs: dict[str, int] = {}
         self._stack = contextlib.ExitStack()
         self._cgroup = cgroups.open_cgroup(options.cgroup_path)
-        self._stack.callback(os.close, self._cgroup.fd)
+        self._stack.callback(self._cgroup.close)
         try:
             self._object = self._open()
             self._load()
-            self._tables = {name: self._table(name) for name in ("tasks", "unidentified", "lost")}
+            self._tables = {name: Table(bpf, self._map(name)) for name in TABLES}
             self._processors = bpf.call("libbpf_num_possible_cpus", error=_unexpected("processors"))
             self._attach()
         except BaseException:
@@ -97,8 +102,8 @@ class CoreTracer:
         path = str(self._options.object_path)
         if not BTF.exists():
             message = (
-                f"{BTF} does not exist: this kernel has no type information (CONFIG_DEBUG_INFO_BTF), "
-                "which the CO-RE loader needs"
+                f"{BTF} does not exist: this kernel has no type information (BTF), which the loader "
+                "needs; boot one that is built with CONFIG_DEBUG_INFO_BTF"
             )
             raise UnsupportedKernelError(message)
         with self._bpf.capture() as log:
@@ -212,24 +217,7 @@ class CoreTracer:
 
     def _load_error(self, code: int, quote: str, text: str) -> KernelError:
         path = self._options.object_path
-        if code in {errno.EPERM, errno.EACCES} and not _has_capability():
-            message = (
-                f"{path}: loading: {describe(code)}; run as root, or with the capabilities "
-                "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
-            )
-            return MissingCapabilityError(message)
         return LoadError(f"{path}: the kernel refused it: {describe(code)}\n{quote}", text)
-
-    def _table(self, name: str) -> Table:
-        found = self._map(name)
-        return Table(
-            self._bpf,
-            self._bpf.bpf_map__fd(found),
-            name,
-            key_size=self._bpf.bpf_map__key_size(found),
-            value_size=self._bpf.bpf_map__value_size(found),
-            capacity=self._bpf.bpf_map__max_entries(found),
-        )
 
     # Attaching
 
@@ -246,18 +234,12 @@ class CoreTracer:
     def _attach_program(self, name: str) -> None:
         program = self._programs[name]
         hook = self._hook(name)
-        if hook.startswith("cgroup"):
-            function, arguments = "bpf_program__attach_cgroup", (program, self._cgroup.fd)
-            place = f" of cgroup {self._cgroup.path}"
-        else:
-            function, arguments, place = "bpf_program__attach", (program,), ""
+        place = f" of cgroup {self._cgroup.path}" if hook.startswith("cgroup") else ""
         with self._bpf.capture():
             link = self._bpf.pointer(
-                function,
-                *arguments,
-                error=lambda code: AttachError(
-                    f"program {name}: hook {hook}{place}: {describe(code)}"
-                ),
+                "bpf_program__attach_cgroup" if place else "bpf_program__attach",
+                *((program, self._cgroup.fd) if place else (program,)),
+                error=_attach_error(f"program {name}: hook {hook}{place}"),
             )
         self._keep(name, link)
 
@@ -277,7 +259,7 @@ class CoreTracer:
                 "bpf_program__attach_iter",
                 self._programs[name],
                 argument,
-                error=lambda code, name=name: AttachError(f"iterator {name}: {describe(code)}"),
+                error=_attach_error(f"iterator {name}"),
             )
             self._keep(name, link)
 
@@ -299,18 +281,15 @@ class CoreTracer:
         """Read all tables."""
         tasks = self._tables["tasks"]
         records = decode.tasks(*tasks.read_all())
-        read, processors = self._tables["unidentified"].read_per_cpu, self._processors
         unidentified = {
-            reason: decode.sum_counters(read(index, processors))
+            reason: decode.sum_counters(self._read_per_cpu("unidentified", index))
             for index, reason in enumerate(layouts.REASONS)
         }
-        read = self._tables["lost"].read_per_cpu
         lost = {
-            decode.loss(index): sum(read(index, processors).cast("B").cast("Q"))
+            decode.loss(index): sum(self._read_per_cpu("lost", index).cast("B").cast("Q"))
             for index in range(len(layouts.LOSSES))
         }
-        for name, info in self._infos():
-            lost["program", name] = info.recursion_misses
+        lost["program", "recursion"] = sum(info.recursion_misses for _, info in self._infos())
         return model.Snapshot(
             now_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
             tasks=records,
@@ -318,6 +297,9 @@ class CoreTracer:
             lost=lost,
             tables=(model.TableStatus(tasks.name, len(records), tasks.capacity),),
         )
+
+    def _read_per_cpu(self, name: str, index: int) -> memoryview:
+        return self._tables[name].read_per_cpu(index, self._processors)
 
     def _infos(self) -> Iterable[tuple[str, ProgramInfo]]:
         for name in self._links:
@@ -328,7 +310,7 @@ class CoreTracer:
                 self._bpf.bpf_program__fd(self._programs[name]),
                 ctypes.byref(info),
                 ctypes.byref(size),
-                error=lambda code, name=name: MapReadError(f"program {name}: {describe(code)}"),
+                error=_read_error(f"program {name}"),
             )
             yield name, info
 
@@ -377,8 +359,9 @@ def _unexpected(thing: str) -> Callable[[int], LoadError]:
     return lambda code: LoadError(f"{thing}: {describe(code)}")
 
 
-def _has_capability() -> bool:
-    """Tell whether EPERM is not for lack of privilege: CAP_BPF (39) or CAP_SYS_ADMIN (21) is there."""
-    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    effective = int(status.partition("CapEff:")[2].split(maxsplit=1)[0], 16)
-    return bool(effective & (1 << 39 | 1 << 21))
+def _attach_error(thing: str) -> Callable[[int], AttachError]:
+    return lambda code: AttachError(f"{thing}: {describe(code)}")
+
+
+def _read_error(thing: str) -> Callable[[int], MapReadError]:
+    return lambda code: MapReadError(f"{thing}: {describe(code)}")

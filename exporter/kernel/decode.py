@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes of the kernel -> types of the model. Here its words become ours: tgid is pid, pid is tid."""
+"""Bytes of the kernel -> types of the model. Here tgid becomes pid, and pid becomes tid."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def walk(output: bytes) -> model.SocketWalk:
     end = len(output) - layouts.SOCKET_SUMMARY.size
     summary = next(layouts.SocketSummary.unpack_all(output[end:]))
     return model.SocketWalk(
-        count=dict(zip(layouts.PROTOCOLS, summary.sockets, strict=True)),
+        counts=dict(zip(layouts.PROTOCOLS, summary.sockets, strict=True)),
         sockets=tuple(
             model.SocketRecord(
                 cookie=record.cookie,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """libbpf through ctypes: one table of signatures, the log, and one place that looks at errno.
 
-Nothing here decides anything. A function that is not in the table can't be called: ctypes would take its
-result for an int and cut a pointer in half. Signatures: libbpf 1.1, src/libbpf.h, bpf.h and btf.h.
+Nothing here decides anything. A function that is not in the table can't be called: ctypes would
+take its result for an int and cut a pointer in half. Signatures: libbpf 1.1, libbpf.h, bpf.h.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class ProgramInfo(ctypes.Structure):
     )
 
 
+# The result, then the arguments.
 SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
-    # name: (result, *arguments)
     "libbpf_version_string": (c_char_p,),
     "libbpf_set_print": (c_void_p, LOG_CALLBACK),
     "libbpf_num_possible_cpus": (c_int,),

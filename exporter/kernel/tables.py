@@ -24,21 +24,20 @@ READ_SIZE: Final = 1 << 18
 class Table:
     """A map of the kernel, opened."""
 
-    def __init__(
-        self, bpf: Libbpf, fd: int, name: str, *, key_size: int, value_size: int, capacity: int
-    ) -> None:
+    def __init__(self, bpf: Libbpf, handle: int) -> None:
+        """Take a loaded struct bpf_map; it must outlive this object."""
         self._bpf = bpf
-        self._fd = fd
-        self._key_size = key_size
-        self._value_size = value_size
-        self.name = name
-        self.capacity = capacity
+        self._fd: int = bpf.bpf_map__fd(handle)
+        self._key_size: int = bpf.bpf_map__key_size(handle)
+        self._value_size: int = bpf.bpf_map__value_size(handle)
+        self.name: str = bpf.bpf_map__name(handle).decode()
+        self.capacity: int = bpf.bpf_map__max_entries(handle)
 
     def _failed(self, operation: str) -> Callable[[int], MapReadError]:
         return lambda code: MapReadError(f"map {self.name}: {operation} failed: {describe(code)}")
 
     def read_all(self) -> tuple[memoryview, memoryview]:
-        """Return all keys and all values, packed. Entries that come or go meanwhile may be missed."""
+        """Return all keys and all values, packed; entries that come meanwhile may be missed."""
         all_keys, all_values = bytearray(), bytearray()
         keys = ctypes.create_string_buffer(BATCH * self._key_size)
         values = ctypes.create_string_buffer(BATCH * self._value_size)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Tracer(Protocol):
-    """Programs that are loaded and attached, and their tables. Not safe for threads: hold a lock."""
+    """Attached programs and their tables. Not safe for threads: hold a lock."""
 
     loader: str
     """How it was loaded: `core`."""

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: flags, start-up order, signals, exit status."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import logging
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from exporter import __version__, config, doctor, log, metrics, status
+from exporter.attribution.ledger import Ledger
+from exporter.attribution.namer import by_command
+from exporter.collector import Collector
+from exporter.errors import NetatopError
+from exporter.http import Server
+from exporter.kernel import host
+from exporter.kernel.core_loader import CoreTracer, Options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+PROGRAM: Final = "netatop-exporter"
+UPKEEP_SECONDS: Final = 10.0
+"""Less than packets can join a finished task (LATE_NS), so that none is left over."""
+
+EPILOG: Final = """\
+exit status: 0 all is well, 1 the kernel or the host does not permit it, 2 wrong usage
+"""
+SERVE: Final = """\
+Count packets and bytes of every process on this host and serve the counters for Prometheus.
+Needs root (or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN). Stop it with Ctrl-C or SIGTERM.
+"""
+ONCE: Final = (
+    "Count for some seconds, print one exposition on standard output, and end. Needs root."
+)
+STATUS: Final = "Print the totals of the exporter that runs on this host, as /proc/netatop did."
+DOCTOR: Final = """\
+Say what this host offers and lacks, how to mend it, and whether 'serve' would work. The exit status
+is 0 only if it would.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        parsed = _parse(words)
+        log.start(parsed.log_level, parsed.log_format)
+        command: Callable[[argparse.Namespace], int] = parsed.command
+        return command(parsed)
+    except NetatopError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return error.exit_status
+    except BrokenPipeError:
+        # The reader has gone; Python must not try to write again when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+# Flags
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    """Parse flags; without a command it is `serve`."""
+    parser = _Parser(
+        prog=PROGRAM,
+        description="Who is using the network on this host? Exact counters per process, from eBPF.",
+        epilog=f"'{PROGRAM} COMMAND --help' tells the flags of a command.\n{EPILOG}",
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, brief, text, command, groups in (
+        ("serve", "serve the counters (default)", SERVE, serve, (_kernel_flags, _web_flags)),
+        ("once", "print one exposition", ONCE, once, (_kernel_flags, _once_flags)),
+        ("status", "print totals of the running exporter", STATUS, show_status, (_web_flags,)),
+        ("doctor", "examine this host", DOCTOR, run_doctor, (_kernel_flags,)),
+    ):
+        sub = commands.add_parser(name, help=brief, description=text, epilog=EPILOG)
+        sub.set_defaults(command=command)
+        for add in (*groups, _log_flags):
+            add(sub)
+    if not words or (words[0] not in commands.choices and words[0] not in PARSER_FLAGS):
+        words = ["serve", *words]
+    return parser.parse_args(words)
+
+
+PARSER_FLAGS: Final = {"-h", "--help", "--version"}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Keeps line breaks, takes no abbreviations, and says what a default is."""
+
+    def __init__(self, **options: object) -> None:
+        options.setdefault("formatter_class", _Formatter)
+        super().__init__(allow_abbrev=False, **options)  # type: ignore[arg-type]
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    pass
+
+
+def _kernel_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is counted")
+    group.add_argument(
+        "--cgroup-path",
+        metavar="DIR",
+        help="count the processes of this version 2 cgroup only (default: the whole host)",
+        default=argparse.SUPPRESS,
+    )
+    group.add_argument(
+        "--collector.threads",
+        dest="threads",
+        action="store_true",
+        help="count and show threads too",
+    )
+    group.add_argument(
+        "--collector.sockets",
+        dest="sockets",
+        action="store_true",
+        help="show every socket with its addresses: many series",
+    )
+    group.add_argument(
+        "--tasks.max",
+        dest="max_tasks",
+        metavar="N",
+        type=functools.partial(config.whole, "--tasks.max", 1, config.MAX_TASKS),
+        default=config.Settings().max_tasks,
+        help="size of the task table; what does not fit counts as unidentified, reason overflow",
+    )
+
+
+def _web_flags(parser: argparse.ArgumentParser) -> None:
+    defaults = config.Settings()
+    group = parser.add_argument_group("web")
+    group.add_argument(
+        "--web.listen-address",
+        dest="listen_address",
+        metavar="HOST:PORT",
+        type=config.address,
+        default=defaults.listen_address,
+        help="where the metrics are served; :PORT is every address of this host",
+    )
+    group.add_argument(
+        "--web.telemetry-path",
+        dest="telemetry_path",
+        metavar="PATH",
+        type=config.telemetry_path,
+        default=defaults.telemetry_path,
+        help="path of the metrics",
+    )
+    group.add_argument(
+        "--web.max-requests",
+        dest="max_requests",
+        metavar="N",
+        type=functools.partial(config.whole, "--web.max-requests", 1, 1000),
+        default=defaults.max_requests,
+        help="connections at a time; more get status 503",
+    )
+
+
+def _once_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seconds",
+        metavar="N",
+        type=functools.partial(config.whole, "--seconds", 0, 86400),
+        default=1,
+        help="how long to count before printing",
+    )
+
+
+def _log_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("log, on standard error")
+    group.add_argument(
+        "--log.level",
+        dest="log_level",
+        choices=log.LEVELS,
+        default="info",
+        help="the least severe lines that are written",
+    )
+    group.add_argument(
+        "--log.format",
+        dest="log_format",
+        choices=log.FORMATS,
+        default="logfmt",
+        help="how they are written",
+    )
+
+
+def _options(parsed: argparse.Namespace) -> Options:
+    return Options(
+        cgroup_path=getattr(parsed, "cgroup_path", None),
+        max_tasks=parsed.max_tasks,
+        count_threads=parsed.threads,
+        list_sockets=parsed.sockets,
+    )
+
+
+# Commands
+
+
+def serve(parsed: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    logger = logging.getLogger(PROGRAM)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    # The address first: that it is taken should be known before anything is loaded.
+    server = Server(
+        parsed.listen_address, path=parsed.telemetry_path, max_requests=parsed.max_requests
+    )
+    with server, CoreTracer(_options(parsed)) as tracer:
+        collector = _collector(tracer)
+        server.expose = collector.expose
+        threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
+        logger.info(
+            "%s serves http://%s%s", PROGRAM, parsed.listen_address.reachable, parsed.telemetry_path
+        )
+        while not stop.wait(UPKEEP_SECONDS):
+            collector.keep_up(UPKEEP_SECONDS)
+        logger.info("stopping")
+        server.shutdown()
+        collector.close()
+    return 0
+
+
+def once(parsed: argparse.Namespace) -> int:
+    """Print one exposition."""
+    with CoreTracer(_options(parsed)) as tracer:
+        collector = _collector(tracer)
+        time.sleep(parsed.seconds)
+        sys.stdout.buffer.write(collector.expose())
+        sys.stdout.buffer.flush()
+    return 0
+
+
+def show_status(parsed: argparse.Namespace) -> int:
+    """Print the totals of a running exporter."""
+    print(status.report(status.fetch(parsed.listen_address, parsed.telemetry_path)))
+    return 0
+
+
+def run_doctor(parsed: argparse.Namespace) -> int:
+    """Examine the host."""
+    examination = doctor.examine(_options(parsed))
+    print("\n".join(examination.lines))
+    return 0 if examination.works else 1
+
+
+def _collector(tracer: CoreTracer) -> Collector:
+    build = metrics.Build(
+        version=__version__,
+        python=platform.python_version(),
+        loader=tracer.loader,
+        libbpf=tracer.libbpf_version,
+        kernel=host.kernel_release(),
+    )
+    return Collector(tracer, Ledger(by_command), build)

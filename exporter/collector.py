@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One scrape: settle, read, attribute, families, exposition; each timed, each failing alone."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.registry import Collector as RegistryCollector
+
+from exporter import metrics
+from exporter.errors import KernelError, NetatopError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prometheus_client import Metric
+
+    from exporter.attribution.ledger import Ledger
+    from exporter.kernel.tracer import Tracer
+    from exporter.model import Report, Snapshot, SocketWalk
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Collector:
+    """Calls tracer, ledger and metrics in this order. Safe for threads."""
+
+    def __init__(self, tracer: Tracer, ledger: Ledger, build: metrics.Build) -> None:
+        self._tracer = tracer
+        self._ledger = ledger
+        self._build = build
+        self._lock = threading.Lock()
+        self._stages: dict[str, metrics.Stage] = {}
+        self._attributed_at = -math.inf
+        self._closed = False
+        self._own_process = ProcessCollector(registry=None)
+
+    def expose(self, openmetrics: bool = False) -> bytes:  # noqa: FBT001, FBT002
+        """Scrape and return the exposition: text 0.0.4, or OpenMetrics 1.0; empty if it failed."""
+        render = generate_openmetrics if openmetrics else generate_latest
+        with self._lock:
+            if self._closed:
+                return b""
+            registry = CollectorRegistry()
+            registry.register(_Ready(self._collect()))
+            return self._stage("exposition", lambda: render(registry)) or b""
+
+    def keep_up(self, seconds: float) -> None:
+        """Account for finished tasks if no scrape has done so for this long.
+
+        Without it, records would pile up in the kernel while nobody scrapes.
+        """
+        with self._lock:
+            if not self._closed and time.monotonic() - self._attributed_at >= seconds:
+                self._attribute(*self._read())
+
+    def close(self) -> None:
+        """Wait for a scrape in progress and answer no more: the tracer may be closed then."""
+        with self._lock:
+            self._closed = True
+
+    def _collect(self) -> list[Metric]:
+        walk, snapshot = self._read()
+        report = self._attribute(walk, snapshot)
+        programs = self._stage("programs", self._tracer.programs) or ()
+        found = self._stage(
+            "families", lambda: list(metrics.families(report, snapshot, walk, programs))
+        )
+        return [
+            *(found or ()),
+            *metrics.build_families(self._build),
+            *metrics.stage_families(self._stages.values()),
+            *self._own_process.collect(),
+        ]
+
+    def _read(self) -> tuple[SocketWalk | None, Snapshot | None]:
+        walk = self._stage("settle", self._tracer.settle)
+        return walk, self._stage("read", self._tracer.read)
+
+    def _attribute(self, walk: SocketWalk | None, snapshot: Snapshot | None) -> Report | None:
+        def attribute() -> Report:
+            if snapshot is None:
+                message = "nothing was read"
+                raise KernelError(message)
+            report = self._ledger.report(snapshot, walk.sockets if walk else ())
+            self._attributed_at = time.monotonic()
+            # What the ledger has accounted for may go, and no earlier.
+            self._tracer.forget(report.forgettable)
+            return report
+
+        return self._stage("attribute", attribute)
+
+    def _stage(self, name: str, step: Callable[[], T]) -> T | None:
+        """Run one step; None if it failed. Says so once, and once more when it works again."""
+        before = self._stages.get(name)
+        failure, result = None, None
+        start = time.perf_counter()
+        try:
+            result = step()
+        except NetatopError as error:
+            failure = str(error)
+        except Exception as error:  # whatever it is, it must not cost the other stages
+            failure = repr(error)
+            log.debug("stage %s", name, exc_info=True)
+        self._stages[name] = metrics.Stage(name, time.perf_counter() - start, failure is None)
+        if failure and (before is None or before.success):
+            log.error("stage %s failed: %s", name, failure)
+        if not failure and before and not before.success:
+            log.info("stage %s works again", name)
+        return result
+
+
+class _Ready(RegistryCollector):
+    """Families that are there already, as prometheus_client wants them."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families

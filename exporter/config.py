@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the user chose, checked: every refusal says what would be accepted."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from exporter.errors import ConfigError
+
+DEFAULT_HOST: Final = "127.0.0.1"
+DEFAULT_PORT: Final = 10048
+DEFAULT_ADDRESS: Final = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
+MAX_TASKS: Final = 1 << 24
+
+_ADDRESS = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]+)")
+
+
+class Address(NamedTuple):
+    """Where the web server listens."""
+
+    host: str
+    """Empty: every address, of both families."""
+    port: int
+
+    def __str__(self) -> str:
+        """Return it as it is written in a URL."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def reachable(self) -> str:
+        """Return an address that a client on this host can use."""
+        return str(self) if self.host else f"localhost:{self.port}"
+
+
+class Settings(NamedTuple):
+    """Everything that can be chosen."""
+
+    listen_address: Address = Address(DEFAULT_HOST, DEFAULT_PORT)
+    telemetry_path: str = "/metrics"
+    max_requests: int = 40
+    cgroup_path: str | None = None
+    max_tasks: int = 65536
+    threads: bool = False
+    sockets: bool = False
+
+
+def address(text: str) -> Address:
+    """Parse HOST:PORT, [IPV6]:PORT or :PORT. Raises ConfigError."""
+    match = _ADDRESS.fullmatch(text)
+    port = int(match["port"]) if match else -1
+    if match is None or not 0 <= port <= 65535:
+        message = (
+            f"--web.listen-address: found {text!r}; accepted are HOST:PORT, [IPV6]:PORT and :PORT "
+            f"with a port from 0 to 65535, for instance {DEFAULT_ADDRESS}"
+        )
+        raise ConfigError(message)
+    return Address(match["six"] or match["host"] or "", port)
+
+
+def telemetry_path(text: str) -> str:
+    """Check the path of the metrics. Raises ConfigError."""
+    if not re.fullmatch(r"/[A-Za-z0-9/._~-]+", text) or text in {"/healthz", "/readyz"}:
+        message = (
+            f"--web.telemetry-path: found {text!r}; accepted is a path like /metrics that is not "
+            "/healthz or /readyz"
+        )
+        raise ConfigError(message)
+    return text
+
+
+def whole(flag: str, low: int, high: int, text: str) -> int:
+    """Parse a whole number in a range. Raises ConfigError."""
+    if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
+        message = f"{flag}: found {text!r}; accepted is a whole number from {low} to {high}"
+        raise ConfigError(message)
+    return int(text)

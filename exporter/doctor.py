@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`doctor`: what this host offers and lacks, how to mend it, and whether `serve` would work."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from exporter import __version__
+from exporter.errors import KernelError
+from exporter.kernel import cgroups, features, host, libbpf
+from exporter.kernel.core_loader import BTF, CoreTracer
+from exporter.kernel.features import Answer, Feature
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.kernel.core_loader import Options
+
+PYTHON: Final = platform.python_version()
+
+
+class Examination(NamedTuple):
+    """What was found."""
+
+    lines: list[str]
+    works: bool
+
+
+def examine(options: Options) -> Examination:
+    """Ask for everything, then try what `serve` does, for a moment."""
+    versions = f"Linux {host.kernel_release()} {platform.machine()}, Python {PYTHON}"
+    lines = [f"netatop-exporter {__version__}, {versions}"]
+    found = list(_host_features(options))
+    for title, needed in (("needed", True), ("useful, but not needed", False)):
+        lines += ["", f"{title}:"]
+        lines += [_line(feature) for feature in found if feature.needed is needed]
+    lines.append("")
+    try:
+        with CoreTracer(options) as tracer:
+            attached = [program.name for program in tracer.programs() if program.attached]
+    except KernelError as error:
+        lines += [f"serve would not work: {error}"]
+        return Examination(lines, works=False)
+    lines += [f"serve would work: loader core, {len(attached)} kernel programs attached"]
+    return Examination(lines, works=True)
+
+
+def _line(feature: Feature) -> str:
+    return f"  {feature.answer.value:<4}{feature.name:<34}{feature.detail}".rstrip()
+
+
+def _host_features(options: Options) -> Iterator[Feature]:
+    missing = host.missing_capabilities(host.effective_capabilities())
+    yield _answer(
+        "capabilities",
+        not missing,
+        ", ".join(host.CAPABILITIES),
+        f"missing: {', '.join(missing)}; run as root",
+    )
+    yield _answer(
+        "type information (BTF)",
+        BTF.exists(),
+        str(BTF),
+        f"no {BTF}; a kernel with CONFIG_DEBUG_INFO_BTF is needed",
+    )
+    yield _cgroup(options.cgroup_path)
+    yield _answer(
+        "kernel object",
+        options.object_path.exists(),
+        options.object_path.name,
+        f"no {options.object_path}; build it with 'make bpf'",
+    )
+    lockdown = host.lockdown()
+    if lockdown is None:
+        yield Feature("lockdown", False, Answer.COULD_NOT_TELL, "securityfs is not mounted")
+    else:
+        yield _answer(
+            "no lockdown for confidentiality",
+            lockdown != "confidentiality",
+            f"lockdown is {lockdown}",
+            "the kernel is locked down: strays are not counted",
+            needed=False,
+        )
+    try:
+        version = libbpf.open_library().version
+    except KernelError as error:
+        yield Feature("libbpf", True, Answer.NOT_THERE, str(error))
+        return
+    yield Feature("libbpf", True, Answer.THERE, version)
+    yield from features.Probes().all()
+
+
+def _answer(name: str, there: bool, good: str, bad: str, *, needed: bool = True) -> Feature:  # noqa: FBT001
+    return Feature(
+        name, needed, Answer.THERE if there else Answer.NOT_THERE, good if there else bad
+    )
+
+
+def _cgroup(path: str | None) -> Feature:
+    try:
+        found = cgroups.open_cgroup(path)
+    except KernelError as error:
+        return Feature("version 2 cgroups", True, Answer.NOT_THERE, str(error))
+    found.close()
+    return Feature("version 2 cgroups", True, Answer.THERE, found.path)

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this kernel offers, asked by trying: there, not there, or could not tell.
+
+Never by version: distributions move features both ways. A probe that fails for lack of privilege
+says that it could not tell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import enum
+import errno
+import os
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from exporter.kernel.libbpf import LoadOptions, describe, open_library
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.kernel.libbpf import Libbpf
+
+BTF_KIND_TYPEDEF, BTF_KIND_FUNC = 8, 12
+KPROBE_PMU: Final = Path("/sys/bus/event_source/devices/kprobe")
+
+
+class ProgramType(enum.IntEnum):
+    """enum bpf_prog_type (include/uapi/linux/bpf.h), as far as it is probed."""
+
+    SCHED_CLS = 3
+    CGROUP_SKB = 8
+    CGROUP_SOCK = 9
+    TRACING = 26
+    NETFILTER = 32
+
+
+class AttachType(enum.IntEnum):
+    """enum bpf_attach_type (include/uapi/linux/bpf.h), as far as it is probed."""
+
+    CGROUP_INET_INGRESS = 0
+    CGROUP_INET_SOCK_CREATE = 2
+    TRACE_RAW_TP = 23
+    TRACE_FENTRY = 24
+    TRACE_ITER = 28
+    CGROUP_INET_SOCK_RELEASE = 34
+    NETFILTER = 45
+    TCX_INGRESS = 46
+
+
+class Answer(enum.Enum):
+    """The three answers of a probe."""
+
+    THERE = "yes"
+    NOT_THERE = "no"
+    COULD_NOT_TELL = "?"
+
+
+class Feature(NamedTuple):
+    """A feature and what a probe said of it."""
+
+    name: str
+    needed: bool
+    answer: Answer
+    detail: str = ""
+
+
+# mov r0, 1; exit: accepted by every program type that is probed (for tracing: mov r0, 0)
+RETURN: Final = {
+    value: struct.pack("<BBhi", 0xB7, 0, 0, value) + struct.pack("<BBhi", 0x95, 0, 0, 0)
+    for value in (0, 1)
+}
+
+
+class Probes:
+    """Asks the running kernel."""
+
+    def __init__(self) -> None:
+        self._bpf: Libbpf = open_library()
+        with self._bpf.capture():
+            self._types = self._bpf.btf__load_vmlinux_btf()
+
+    def all(self) -> Iterator[Feature]:
+        """Ask for every hook that this program can use, now or in another mode."""
+        kinds = ProgramType
+        attach = AttachType
+        yield self._program("cgroup_skb", kinds.CGROUP_SKB, attach.CGROUP_INET_INGRESS)
+        yield self._program("cgroup/sock_create", kinds.CGROUP_SOCK, attach.CGROUP_INET_SOCK_CREATE)
+        yield self._program(
+            "cgroup/sock_release", kinds.CGROUP_SOCK, attach.CGROUP_INET_SOCK_RELEASE
+        )
+        for tracepoint, needed in (
+            ("inet_sock_set_state", True),
+            ("sched_process_exit", True),
+            ("sock_send_length", False),
+            ("sock_recv_length", False),
+            ("kfree_skb", False),
+            ("task_rename", False),
+        ):
+            yield self._tracepoint(tracepoint, needed=needed)
+        for iterator in ("bpf_sk_storage_map", "task_file"):
+            yield self._function(f"iterator {iterator}", f"bpf_iter_{iterator}")
+        yield self._fentry()
+        yield Feature("kprobe", False, Answer.THERE if KPROBE_PMU.exists() else Answer.NOT_THERE)
+        yield self._program("netfilter link", kinds.NETFILTER, attach.NETFILTER, needed=False)
+        yield self._tcx()
+
+    def _load(self, kind: int, attach: int, target: int = 0) -> int:
+        """Load the smallest program; its descriptor, or -errno."""
+        options = LoadOptions(
+            sz=ctypes.sizeof(LoadOptions), expected_attach_type=attach, attach_btf_id=target
+        )
+        code = RETURN[0 if kind == ProgramType.TRACING else 1]
+        with self._bpf.capture():
+            fd: int = self._bpf.bpf_prog_load(
+                kind, b"probe", b"Dual MIT/GPL", code, len(code) // 8, ctypes.byref(options)
+            )
+        return fd
+
+    def _program(self, name: str, kind: int, attach: int, *, needed: bool = True) -> Feature:
+        fd = self._load(kind, attach)
+        if fd >= 0:
+            os.close(fd)
+        return Feature(name, needed, *_judge(fd))
+
+    def _find(self, name: str, kind: int) -> int:
+        found: int = (
+            self._bpf.btf__find_by_name_kind(self._types, name.encode(), kind) if self._types else 0
+        )
+        return found
+
+    def _named(self, name: str, needed: bool, found: int) -> Feature:  # noqa: FBT001
+        if not self._types:
+            return Feature(name, needed, Answer.COULD_NOT_TELL, "no type information (BTF)")
+        return Feature(name, needed, Answer.THERE if found > 0 else Answer.NOT_THERE)
+
+    def _tracepoint(self, name: str, *, needed: bool) -> Feature:
+        found = self._find(f"btf_trace_{name}", BTF_KIND_TYPEDEF)
+        return self._named(f"tracepoint {name}", needed, found)
+
+    def _function(self, title: str, name: str) -> Feature:
+        return self._named(title, True, self._find(name, BTF_KIND_FUNC))
+
+    def _fentry(self) -> Feature:
+        """Trampolines load on kernels that then refuse to attach them, so attach one."""
+        fd = self._load(
+            ProgramType.TRACING, AttachType.TRACE_FENTRY, self._find("tcp_sendmsg", BTF_KIND_FUNC)
+        )
+        if fd >= 0:
+            link = self._bpf.bpf_raw_tracepoint_open(None, fd)
+            os.close(fd)
+            fd = link
+            if fd >= 0:
+                os.close(fd)
+        return Feature("fentry", False, *_judge(fd))
+
+    def _tcx(self) -> Feature:
+        """Ask for device 0, which none has: a kernel that knows tcx says so first."""
+        fd = self._load(ProgramType.SCHED_CLS, 0)
+        if fd < 0:
+            return Feature("tcx", False, *_judge(fd))
+        code = self._bpf.bpf_link_create(fd, 0, AttachType.TCX_INGRESS, None)
+        os.close(fd)
+        if code >= 0:
+            with contextlib.suppress(OSError):
+                os.close(code)
+        return Feature("tcx", False, *_judge(0 if code == -errno.ENODEV else code))
+
+
+def _judge(code: int) -> tuple[Answer, str]:
+    """Turn a descriptor or -errno into an answer."""
+    if code >= 0:
+        return Answer.THERE, ""
+    if -code in {errno.EPERM, errno.EACCES} and os.geteuid() != 0:
+        return Answer.COULD_NOT_TELL, describe(-code)
+    return Answer.NOT_THERE, describe(-code)

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the host says of itself in files: capabilities, lockdown, release."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+CAPABILITIES: Final = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
+"""What loading and attaching take (capabilities(7)); CAP_SYS_ADMIN stands for the last two."""
+SYS_ADMIN: Final = 21
+STATUS: Final = Path("/proc/self/status")
+LOCKDOWN: Final = Path("/sys/kernel/security/lockdown")
+
+
+def effective_capabilities(status: Path = STATUS) -> int:
+    """Return the mask of the calling process (proc_pid_status(5))."""
+    text = status.read_text(encoding="ascii", errors="replace")
+    return int(text.partition("CapEff:")[2].split(maxsplit=1)[0], 16)
+
+
+def missing_capabilities(effective: int) -> list[str]:
+    """Return the names of the needed capabilities that a mask lacks."""
+    admin = effective >> SYS_ADMIN & 1
+    return [
+        name
+        for name, bit in CAPABILITIES.items()
+        if not effective >> bit & 1 and not (admin and name != "CAP_NET_ADMIN")
+    ]
+
+
+def lockdown(path: Path = LOCKDOWN) -> str | None:
+    """Return none, integrity or confidentiality (kernel_lockdown(7)); None if it can't be told."""
+    try:
+        text = path.read_text(encoding="ascii")
+    except OSError:
+        return None
+    return text.partition("[")[2].partition("]")[0] or None
+
+
+def kernel_release() -> str:
+    """Return for instance 6.18.44."""
+    return os.uname().release
