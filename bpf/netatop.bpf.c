@@ -128,15 +128,15 @@ int BPF_PROG(follow_exit, struct task_struct *task)
 	return 0;
 }
 
-/* The first step of a scrape: settle every socket, count them, and list them if wanted. */
+/* The first step of a scrape: settle every socket that has an owner, count and perhaps list them. */
 SEC("iter/bpf_sk_storage_map")
 int walk_sockets(struct bpf_iter__bpf_sk_storage_map *context)
 {
-	struct pending *pending = context->value;
+	struct owner *owner = context->value;
 	struct sock *sk = context->sk;
 
-	if (sk && pending)
-		visit_socket(context->meta, sk, pending);
+	if (sk && owner)
+		visit_socket(context->meta, sk, owner);
 	else
 		end_walk(context->meta);
 	return 0;

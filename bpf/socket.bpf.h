@@ -68,7 +68,8 @@ static __always_inline void settle_for_good(void *sk)
 /*
  * From now on the task uses the socket in this way. What is pending was the former user's; what
  * arrives between the two steps is the new one's. Kernel threads own nothing: what they do with a
- * process's socket they do for it, and their own sockets are the kernel's.
+ * process's socket they do for it, and their own sockets are the kernel's. A task outside the counted
+ * cgroup owns only what it was handed from inside.
  */
 static __always_inline void claim(void *sk, struct task_struct *task, enum user how)
 {
@@ -78,7 +79,7 @@ static __always_inline void claim(void *sk, struct task_struct *task, enum user 
 
 	if (owner && owner->user[how] == owner_identity(task))
 		return;
-	if (task->flags & PF_KTHREAD)
+	if (task->flags & PF_KTHREAD || (!owner && !in_scope(task)))
 		return;
 	if (!owner)
 		owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);

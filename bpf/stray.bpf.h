@@ -53,10 +53,7 @@ static __always_inline void count_packet_socket(enum direction direction, int re
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
-	if (task->flags & PF_KTHREAD)
-		return;
-	if (settings.cgroup_level &&
-	    bpf_get_current_ancestor_cgroup_id(settings.cgroup_level) != settings.cgroup_id)
+	if (task->flags & PF_KTHREAD || !in_scope(task))
 		return;
 	account(enter_task(task), PROTOCOL_OTHER, direction, 1, result);
 }

@@ -26,6 +26,22 @@ static __always_inline __u64 owner_identity(struct task_struct *task)
 	return settings.count_threads ? thread_identity(task) : process_identity(task);
 }
 
+#define MAX_CGROUP_DEPTH 64
+
+/* Is the task in the cgroup that is counted? The root holds everything. */
+static __always_inline bool in_scope(struct task_struct *task)
+{
+	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
+	int level = settings.cgroup_level;
+
+	if (!level)
+		return true;
+	/* `self` is the first member: the parent's state is the parent. */
+	for (int i = 0; i < MAX_CGROUP_DEPTH && BPF_CORE_READ(cgroup, level) > level; i++)
+		cgroup = (struct cgroup *)BPF_CORE_READ(cgroup, self.parent);
+	return BPF_CORE_READ(cgroup, kn, id) == settings.cgroup_id;
+}
+
 static __always_inline bool store_task(__u64 identity, __u64 process, struct task_struct *task)
 {
 	struct task record = {};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* Iterators: over the sockets that have counters, and over the files of all tasks. */
+/* Iterators: over the sockets that have an owner, and over the files of all tasks. */
 #ifndef NETATOP_WALK_H
 #define NETATOP_WALK_H
 
@@ -27,7 +27,7 @@ static __always_inline long write_socket(struct seq_file *seq, struct sock *sk,
 		BPF_CORE_READ_INTO(&record.remote_address, common, skc_v6_daddr.in6_u.u6_addr8);
 	}
 	for (int direction = 0; direction < DIRECTIONS; direction++) {
-		record.owner[direction] = owner ? user_of(owner, direction) : IDENTITY_NOBODY;
+		record.owner[direction] = user_of(owner, direction);
 		record.traffic[direction].packets = pending->lane[direction].settled_packets;
 		record.traffic[direction].bytes = pending->lane[direction].settled_bytes;
 	}
@@ -49,9 +49,10 @@ static __always_inline void forget_thread(struct owner *owner, enum user how)
 
 /* A record that finds no room is visited again at the next read, so it is counted when it is written. */
 static __always_inline void visit_socket(struct bpf_iter_meta *meta, struct sock *sk,
-					 struct pending *pending)
+					 struct owner *owner)
 {
-	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, 0);
+	struct pending *pending = bpf_sk_storage_get(&pendings, sk, 0, 0);
+	enum protocol protocol = protocol_of(sk->sk_protocol);
 	__u32 zero = 0;
 	struct socket_summary *counted = bpf_map_lookup_elem(&summary, &zero);
 
@@ -59,14 +60,15 @@ static __always_inline void visit_socket(struct bpf_iter_meta *meta, struct sock
 		return;
 	if (meta->seq_num == 0)
 		__builtin_memset(counted, 0, sizeof(*counted));
-	settle(pending, owner);
-	if (settings.count_threads && owner)
+	if (pending)
+		settle(pending, owner);
+	if (settings.count_threads)
 		for (int how = 0; how < USERS; how++)
 			forget_thread(owner, how);
-	if (settings.list_sockets && write_socket(meta->seq, sk, pending, owner))
+	if (pending && settings.list_sockets && write_socket(meta->seq, sk, pending, owner))
 		return;
-	if (pending->protocol < PROTOCOLS)
-		counted->sockets[pending->protocol]++;
+	if (protocol < PROTOCOLS)
+		counted->sockets[protocol]++;
 }
 
 static __always_inline void end_walk(struct bpf_iter_meta *meta)

@@ -53,7 +53,7 @@ def families(
     if walk is not None:
         yield _gauge(
             "sockets",
-            "Sockets that have carried packets.",
+            "Sockets of processes.",
             ("protocol",),
             (((protocol,), count) for protocol, count in walk.counts.items()),
         )

@@ -100,9 +100,9 @@ class SocketWalk(NamedTuple):
     """What a settle found."""
 
     counts: Mapping[str, int]
-    """Sockets that have carried packets, by protocol."""
+    """Sockets that have an owner, by protocol."""
     sockets: tuple[SocketRecord, ...]
-    """Each of them, if the tracer was asked to list them."""
+    """Those that have carried packets, if the tracer was asked to list them."""
 
 
 class ProgramStatus(NamedTuple):

@@ -66,7 +66,7 @@ class Ledger:
                 for task in _newest(threads, lambda task: task.tid)
             ),
             sockets=tuple(_with_user(socket, by_identity) for socket in sockets),
-            exit_list=tuple(process for process in processes if process.end_ns),
+            exit_list=tuple(p for p in processes if p.end_ns and any(p.counters)),
             tasks={"process": len(processes), "thread": len(threads)},
             forgettable=tuple(
                 task.identity
@@ -84,7 +84,7 @@ class Ledger:
         if counters != before:
             self._seen[identity] = counters
             self._groups[group] = add(self._groups.get(group, ZERO), delta)
-        if not process.end_ns:
+        if not process.end_ns or not any(counters):
             return
         if identity not in self._exit_group:
             self._exit_group[identity] = group

@@ -102,8 +102,8 @@ class CoreTracer:
         path = str(self._options.object_path)
         if not BTF.exists():
             message = (
-                f"{BTF} does not exist: this kernel has no type information (BTF), which the loader "
-                "needs; boot one that is built with CONFIG_DEBUG_INFO_BTF"
+                f"{BTF} does not exist: this kernel has no type information (BTF), which the "
+                "loader needs; boot one that is built with CONFIG_DEBUG_INFO_BTF"
             )
             raise UnsupportedKernelError(message)
         with self._bpf.capture() as log:
@@ -248,11 +248,11 @@ class CoreTracer:
         self._stack.callback(self._bpf.bpf_link__destroy, link)
 
     def _attach_iterators(self) -> None:
-        pendings = IterMap(map_fd=self._bpf.bpf_map__fd(self._map("pendings")))
+        owners = IterMap(map_fd=self._bpf.bpf_map__fd(self._map("owners")))
         options = IterOptions(
             sz=ctypes.sizeof(IterOptions),
-            link_info=ctypes.cast(ctypes.byref(pendings), ctypes.c_void_p),
-            link_info_len=ctypes.sizeof(pendings),
+            link_info=ctypes.cast(ctypes.byref(owners), ctypes.c_void_p),
+            link_info_len=ctypes.sizeof(owners),
         )
         for name, argument in (("walk_sockets", ctypes.byref(options)), ("walk_files", None)):
             link = self._bpf.pointer(
