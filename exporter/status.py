@@ -50,12 +50,13 @@ def report(exposition: str) -> str:
 
 
 def _samples(exposition: str) -> Samples:
-    """Index the samples by name and by the values of their labels, in the order of the labels."""
+    """Index the samples by name, then by label values in the order of the labels' names."""
     found: Samples = defaultdict(dict)
     try:
         for family in text_string_to_metric_families(exposition):
             for sample in family.samples:
-                found[sample.name][tuple(sample.labels.values())] = sample.value
+                values = tuple(value for _, value in sorted(sample.labels.items()))
+                found[sample.name][values] = sample.value
     except ValueError as error:
         message = f"the answer is not an exposition: {error}"
         raise ServeError(message) from error
@@ -73,7 +74,7 @@ def _traffic(samples: Samples) -> list[str]:
             for unit in UNITS:
                 totals.append(samples[f"netatop_{direction}_{unit}_total"].get((protocol,), 0))
                 by_reason = samples[f"netatop_unidentified_{direction}_{unit}_total"]
-                strangers.append(sum(by_reason.get((reason, protocol), 0) for reason in REASONS))
+                strangers.append(sum(by_reason.get((protocol, reason), 0) for reason in REASONS))
             lines.append(
                 f"{protocol + ' ' + direction:<16}{totals[0]:>16.0f}{totals[1]:>20.0f}"
                 f"{strangers[0]:>24.0f}{strangers[1]:>20.0f}"

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builders of facts: records and snapshots as the kernel side hands them over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from exporter import model
+from exporter.model import ProgramStatus, Snapshot, SocketWalk, TableStatus, TaskRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+    from typing import Self
+
+SECOND = 10**9
+
+
+def counters(**numbers: int) -> model.Counters:
+    """Return counters with these numbers set, named like `udp_transmit_packets`."""
+    found = list(model.ZERO)
+    names = [
+        f"{protocol}_{direction}_{unit}"
+        for protocol in model.PROTOCOLS
+        for direction in model.DIRECTIONS
+        for unit in model.UNITS
+    ]
+    for name, value in numbers.items():
+        found[names.index(name)] = value
+    return tuple(found)
+
+
+def process(pid: int, name: str = "p", *, start: int = 1, **changes: Any) -> TaskRecord:
+    """Return the record of a living process that has sent 23 datagrams."""
+    identity = start << 23 | pid
+    record = TaskRecord(
+        identity=identity,
+        process=identity,
+        pid=pid,
+        tid=pid,
+        name=name,
+        uid=0,
+        cgroup_id=1,
+        start_ns=start * SECOND,
+        end_ns=0,
+        wait_status=0,
+        counters=counters(udp_transmit_packets=23, udp_transmit_bytes=4099),
+    )
+    return record._replace(**changes)
+
+
+def thread(pid: int, tid: int, name: str = "t", *, start: int = 1) -> TaskRecord:
+    """Return the record of a living thread."""
+    owner = process(pid, start=start)
+    return owner._replace(identity=start << 23 | 1 << 22 | tid, tid=tid, name=name)
+
+
+def snapshot(
+    *tasks: TaskRecord,
+    now: int = 100,
+    unidentified: Mapping[str, model.Counters] | None = None,
+) -> Snapshot:
+    """Return a snapshot at `now` seconds since boot."""
+    return Snapshot(
+        now_ns=now * SECOND,
+        tasks=tasks,
+        unidentified=unidentified or {},
+        lost={("task", "full"): 0},
+        tables=(TableStatus("tasks", len(tasks), 64),),
+    )
+
+
+class FakeTracer:
+    """A tracer that answers what it is told, or raises it."""
+
+    loader = "fake"
+    libbpf_version = "0.0"
+
+    def __init__(self, *tasks: TaskRecord) -> None:
+        self.snapshot = snapshot(*tasks)
+        self.walk = SocketWalk({"tcp": 0, "udp": 1, "icmp": 0, "other": 0}, ())
+        self.failures: dict[str, Exception] = {}
+        self.forgotten: list[int] = []
+        self.calls: list[str] = []
+
+    def _answer(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.failures:
+            raise self.failures[name]
+
+    def settle(self) -> SocketWalk:
+        self._answer("settle")
+        return self.walk
+
+    def read(self) -> Snapshot:
+        self._answer("read")
+        return self.snapshot
+
+    def programs(self) -> tuple[ProgramStatus, ...]:
+        self._answer("programs")
+        return (ProgramStatus("count_receive", "cgroup_skb/ingress", True, 0, 0),)
+
+    def forget(self, identities: Iterable[int]) -> None:
+        self._answer("forget")
+        self.forgotten += identities
+
+    def close(self) -> None:
+        self._answer("close")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Groups never fall, whatever their processes do."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from exporter import model
+from exporter.attribution.ledger import KEEP_NS, Ledger
+from exporter.attribution.namer import by_command
+from tests.unit.facts import SECOND, counters, process, snapshot, thread
+
+if TYPE_CHECKING:
+    from exporter.model import Report, TaskRecord
+
+SENT = counters(udp_transmit_packets=23, udp_transmit_bytes=4099)
+MORE = counters(udp_transmit_packets=30, udp_transmit_bytes=5000)
+
+
+def ledger() -> Ledger:
+    """Return an empty ledger."""
+    return Ledger(by_command)
+
+
+def law_holds(report: Report) -> bool:
+    """Tell whether the total is the sum of its parts."""
+    total = model.ZERO
+    for part in (*report.groups.values(), *report.unidentified.values()):
+        total = model.add(total, part)
+    return total == report.total
+
+
+def test_a_process_is_in_its_group() -> None:
+    """Two processes with one name are one group."""
+    report = ledger().report(snapshot(process(10), process(11)))
+    assert report.groups == {"p": model.add(SENT, SENT)}
+    assert [p.pid for p in report.processes] == [10, 11]
+    assert law_holds(report)
+
+
+def test_reading_twice_counts_once() -> None:
+    """A scrape changes nothing that the next one sees."""
+    book = ledger()
+    assert book.report(snapshot(process(10))) == book.report(snapshot(process(10)))
+
+
+def test_a_group_keeps_what_an_ended_process_used() -> None:
+    """Its record goes, its traffic stays; it is counted as exited once."""
+    book = ledger()
+    book.report(snapshot(process(10)))
+    ended = process(10, end_ns=100 * SECOND)
+    for now in (100, 101):
+        report = book.report(snapshot(ended, now=now))
+        assert report.exits == {("p", "exit"): 1}
+        assert report.exited == {"p": SENT}
+        assert report.exit_list == (ended,)
+    report = book.report(snapshot())
+    assert report.groups == {"p": SENT}
+    assert report.exited == {"p": SENT}
+    assert report.exit_list == ()
+    assert report.processes == ()
+
+
+def test_late_packets_join_group_and_exited() -> None:
+    """What comes after the end belongs to the finished process."""
+    book = ledger()
+    book.report(snapshot(process(10, end_ns=100 * SECOND)))
+    report = book.report(snapshot(process(10, end_ns=100 * SECOND, counters=MORE)))
+    assert report.groups == {"p": MORE}
+    assert report.exited == {"p": MORE}
+
+
+def test_a_process_that_sent_nothing_has_not_used_the_network() -> None:
+    """It had a socket, but it is no exit; a late packet makes it one."""
+    book = ledger()
+    silent = process(10, end_ns=100 * SECOND, counters=model.ZERO)
+    assert book.report(snapshot(silent)).exits == {}
+    assert book.report(snapshot(silent._replace(counters=SENT))).exits == {("p", "exit"): 1}
+
+
+def test_outcomes() -> None:
+    """Status 0, status 3, killed by signal 9."""
+    ended = [
+        process(10 + n, end_ns=1, wait_status=status) for n, status in enumerate((0, 3 << 8, 9))
+    ]
+    report = ledger().report(snapshot(*ended))
+    assert report.exits == {("p", "exit"): 1, ("p", "error"): 1, ("p", "signal"): 1}
+
+
+def test_a_new_name_leaves_the_past_where_it_was() -> None:
+    """What was counted under the old name stays there; only the rest goes to the new one."""
+    book = ledger()
+    book.report(snapshot(process(10, "old")))
+    report = book.report(snapshot(process(10, "new", counters=MORE)))
+    assert report.groups == {"old": SENT, "new": model.subtract(MORE, SENT)}
+
+
+def test_a_pid_that_is_used_again_starts_anew() -> None:
+    """The former process is still in the exit list; the pid's series is the new one's."""
+    old, new = process(10, end_ns=99 * SECOND), process(10, "q", start=99, counters=MORE)
+    report = ledger().report(snapshot(old, new))
+    assert [(p.pid, p.name) for p in report.processes] == [(10, "q")]
+    assert report.groups == {"p": SENT, "q": MORE}
+
+
+def test_records_may_go_when_nothing_can_join_them() -> None:
+    """Sixteen seconds after the end and not a nanosecond earlier."""
+    ended = process(10, end_ns=100 * SECOND)
+    at = snapshot(ended)
+    for age, forgettable in ((KEEP_NS, ()), (KEEP_NS + 1, (ended.identity,))):
+        now = dataclasses.replace(at, now_ns=ended.end_ns + age)
+        assert ledger().report(now).forgettable == forgettable
+
+
+def test_threads_are_shown_and_not_added() -> None:
+    """A process has all its traffic already; a thread is a closer look at it."""
+    report = ledger().report(snapshot(process(10), thread(10, 12)))
+    assert report.groups == {"p": SENT}
+    assert [(t.pid, t.tid) for t in report.threads] == [(10, 12)]
+    assert report.tasks == {"process": 1, "thread": 1}
+
+
+def test_unidentified_is_part_of_the_total() -> None:
+    """Every reason is there, also those with nothing."""
+    report = ledger().report(snapshot(process(10), unidentified={"kernel": MORE}))
+    assert tuple(report.unidentified) == model.REASONS
+    assert report.total == model.add(SENT, MORE)
+
+
+class Kernel(RuleBasedStateMachine):
+    """A kernel whose processes do what they like, and a ledger that reads it now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.book = ledger()
+        self.tasks: dict[int, TaskRecord] = {}
+        self.truth = model.ZERO
+        self.now = 1
+        self.before: Report | None = None
+
+    @rule(pid=st.integers(2, 5), name=st.sampled_from("abc"))
+    def start(self, pid: int, name: str) -> None:
+        """Start a process under a pid that no living one has."""
+        if any(task.pid == pid and not task.end_ns for task in self.tasks.values()):
+            return
+        self.now += 1
+        task = process(pid, name, start=self.now, counters=model.ZERO)
+        self.tasks[task.identity] = task
+
+    @rule(choice=st.integers(0, 99), packets=st.integers(1, 9))
+    def traffic(self, choice: int, packets: int) -> None:
+        """Send, also after the end."""
+        if not self.tasks:
+            return
+        task = list(self.tasks.values())[choice % len(self.tasks)]
+        if task.end_ns and self.now * SECOND - task.end_ns > KEEP_NS:
+            return
+        sent = counters(tcp_transmit_packets=packets, tcp_transmit_bytes=packets * 41)
+        self.tasks[task.identity] = task._replace(counters=model.add(task.counters, sent))
+        self.truth = model.add(self.truth, sent)
+
+    @rule(choice=st.integers(0, 99), name=st.sampled_from("abc"))
+    def rename(self, choice: int, name: str) -> None:
+        """Change a name."""
+        if self.tasks:
+            task = list(self.tasks.values())[choice % len(self.tasks)]
+            self.tasks[task.identity] = task._replace(name=name)
+
+    @rule(choice=st.integers(0, 99), status=st.sampled_from((0, 256, 9)))
+    def end(self, choice: int, status: int) -> None:
+        """End a process."""
+        if not self.tasks:
+            return
+        task = list(self.tasks.values())[choice % len(self.tasks)]
+        if not task.end_ns:
+            self.tasks[task.identity] = task._replace(end_ns=self.now * SECOND, wait_status=status)
+
+    @rule(seconds=st.integers(1, 20))
+    def wait(self, seconds: int) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+    @rule()
+    def scrape(self) -> None:
+        """Read, compare with the last time, and forget what may go."""
+        report = self.book.report(snapshot(*self.tasks.values(), now=self.now))
+        assert report.total == self.truth
+        assert law_holds(report)
+        shown = model.ZERO
+        for task in self.tasks.values():
+            shown = model.add(shown, task.counters)
+        if self.before is not None:
+            for kind in ("groups", "exited"):
+                for name, old in getattr(self.before, kind).items():
+                    assert min(model.subtract(getattr(report, kind)[name], old)) >= 0
+            for key, count in self.before.exits.items():
+                assert report.exits[key] >= count
+        self.before = report
+        for identity in report.forgettable:
+            del self.tasks[identity]
+
+    @invariant()
+    def ends_are_counted_at_most_once(self) -> None:
+        """No more exits than ended processes were ever seen."""
+        if self.before is not None:
+            assert sum(self.before.exits.values()) <= self.now
+
+
+KernelTest = Kernel.TestCase
+KernelTest.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+
+
+@given(st.lists(st.integers(0, 2**62), min_size=16, max_size=16))
+def test_add_and_subtract_are_inverse(numbers: list[int]) -> None:
+    """Counters stay exact beyond what a float holds."""
+    some = tuple(numbers)
+    assert model.subtract(model.add(some, MORE), MORE) == some

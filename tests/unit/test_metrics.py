@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names, labels and types as the contract has them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.registry import Collector
+
+from exporter import metrics
+from exporter.attribution.ledger import Ledger
+from exporter.attribution.namer import by_command
+from exporter.model import ProgramStatus, SocketRecord, SocketWalk
+from tests.unit.facts import counters, process, snapshot, thread
+
+HOSTILE = 'a"b\\c\nd{}, \ufffd'
+
+
+def everything() -> list[metrics.Family]:
+    """Return all families, from facts that leave none of them out."""
+    socket = SocketRecord(1, process(10).identity, "udp", "::1", 53, "::", 0, 1, 1, 41, 2, 82)
+    facts = snapshot(
+        process(10, HOSTILE),
+        process(11, end_ns=1, wait_status=9),
+        thread(10, 12, HOSTILE),
+        unidentified={"kernel": counters(icmp_receive_packets=3, icmp_receive_bytes=252)},
+    )
+    walk = SocketWalk({"tcp": 0, "udp": 2, "icmp": 0, "other": 0}, (socket, socket))
+    report = Ledger(by_command).report(facts, walk.sockets)
+    programs = [ProgramStatus("count_receive", "cgroup_skb/ingress", True, 3, 1500)]
+    return [
+        *metrics.families(report, facts, walk, programs),
+        *metrics.build_families(metrics.Build("1", "2", "3", "4", "5")),
+        *metrics.stage_families([metrics.Stage("settle", 0.25, True)]),
+    ]
+
+
+class Ready(Collector):
+    """Hands out prepared families."""
+
+    def collect(self) -> list[metrics.Family]:
+        return everything()
+
+
+def registry() -> CollectorRegistry:
+    """Return a registry with everything in it."""
+    made = CollectorRegistry()
+    made.register(Ready())
+    return made
+
+
+def test_names_and_labels() -> None:
+    """Every family of this version, with its labels; a renamed one breaks somebody's dashboard."""
+    traffic = {
+        "": ("protocol",),
+        "unidentified_": ("reason", "protocol"),
+        "group_": ("group", "protocol"),
+        "process_": ("pid", "process", "group", "protocol"),
+        "thread_": ("pid", "tid", "thread", "protocol"),
+        "socket_": metrics.SOCKET_LABELS,
+        "exited_": ("group", "protocol"),
+    }
+    expected = {
+        f"netatop_{subject}{direction}_{unit}": set(labels)
+        for subject, labels in traffic.items()
+        for direction in ("receive", "transmit")
+        for unit in ("packets", "bytes")
+    }
+    expected |= {
+        "netatop_exited_processes": {"group", "outcome"},
+        "netatop_exit_list_processes": set(),
+        "netatop_tasks": {"kind"},
+        "netatop_sockets": {"protocol"},
+        "netatop_lost": {"object", "reason"},
+        "netatop_map_entries": {"map"},
+        "netatop_map_capacity": {"map"},
+        "netatop_program_attached": {"program", "hook"},
+        "netatop_program_run_seconds": {"program", "hook"},
+        "netatop_program_runs": {"program", "hook"},
+        "netatop_build_info": {"version", "python"},
+        "netatop_loader_info": {"loader", "libbpf", "kernel"},
+        "netatop_scrape_stage_duration_seconds": {"stage"},
+        "netatop_scrape_stage_success": {"stage"},
+    }
+    found = {family.name: set(family.samples[0].labels) for family in everything()}
+    assert found == expected
+
+
+def test_no_series_twice() -> None:
+    """Neither Prometheus nor promtool would say so."""
+    samples = [
+        (sample.name, tuple(sorted(sample.labels.items())))
+        for family in everything()
+        for sample in family.samples
+    ]
+    assert [key for key, count in Counter(samples).items() if count > 1] == []
+
+
+def test_both_formats_carry_hostile_names() -> None:
+    """Quotes, backslashes and line breaks come back as they were."""
+    text = generate_latest(registry()).decode()
+    openmetrics = generate_openmetrics(registry()).decode()
+    for families in (parse_text(text), parse_openmetrics(openmetrics)):
+        names = {
+            sample.labels.get("process")
+            for family in families
+            for sample in family.samples
+            if sample.name == "netatop_process_transmit_packets_total"
+        }
+        assert HOSTILE in names
+
+
+def test_every_help_of_a_byte_counter_names_the_layer() -> None:
+    """IP bytes and payload must never be mixed up."""
+    for family in everything():
+        if family.name.endswith(("_bytes", "_packets")):
+            assert "at the IP layer" in family.documentation
+
+
+def test_equal_sockets_are_one_series() -> None:
+    """Two sockets with the same ends live in two network namespaces."""
+    samples = {family.name: family.samples for family in everything()}
+    assert [s.value for s in samples["netatop_socket_transmit_bytes"]] == [2 * 82]
+
+
+def test_processes_show_only_protocols_that_they_used() -> None:
+    """The others would be three quarters of all series."""
+    samples = {family.name: family.samples for family in everything()}
+    assert {s.labels["protocol"] for s in samples["netatop_process_receive_bytes"]} == {"udp"}
+    assert len({s.labels["protocol"] for s in samples["netatop_group_receive_bytes"]}) == 4
+
+
+def test_run_times_only_with_the_kernels_statistics() -> None:
+    """Zeros would say that nothing runs."""
+    programs = [ProgramStatus("count_receive", "cgroup_skb/ingress", True, 0, 0)]
+    names = {family.name for family in metrics.families(None, None, None, programs)}
+    assert names == {"netatop_program_attached"}
+
+
+def test_a_missing_label_is_an_error() -> None:
+    """The library would drop the label without a word."""
+    with pytest.raises(ValueError, match="1 label values for the labels"):
+        metrics._add(metrics._gauge("x", "X.", ("a", "b"), ()), ("a", "b"), ("1",), 1)

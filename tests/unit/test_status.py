@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table that /proc/netatop was."""
+
+from __future__ import annotations
+
+import pytest
+
+from exporter import status
+from exporter.attribution.ledger import Ledger
+from exporter.attribution.namer import by_command
+from exporter.collector import Collector
+from exporter.config import Address
+from exporter.errors import ServeError
+from exporter.metrics import Build
+from tests.unit.facts import FakeTracer, counters, process
+
+
+def test_totals_and_unidentified() -> None:
+    """Numbers of an exposition stand in their columns."""
+    tracer = FakeTracer(process(10))
+    strange = counters(udp_transmit_packets=5, udp_transmit_bytes=77)
+    tracer.snapshot.unidentified["kernel"] = strange  # type: ignore[index]
+    exposition = Collector(tracer, Ledger(by_command), Build("", "", "", "", "")).expose()
+    lines = status.report(exposition.decode()).splitlines()
+    assert [line.split() for line in lines if line.startswith("udp transmit")] == [
+        ["udp", "transmit", "28", "4176", "5", "77"]
+    ]
+    assert "tasks      1 process, 0 thread" in lines
+    assert lines[-1] == "lost       nothing"
+
+
+@pytest.mark.parametrize("text", ["", "some_other_metric 1\n", "<html>"])
+def test_another_program_answers(text: str) -> None:
+    """It is said, not shown as zeros."""
+    with pytest.raises(ServeError, match="the answer"):
+        status.report(text)
+
+
+def test_nobody_answers() -> None:
+    """The message tells how to start one and how to name another address."""
+    with pytest.raises(ServeError, match=r"no exporter answers at http://127.0.0.1:1/metrics"):
+        status.fetch(Address("127.0.0.1", 1), "/metrics")
