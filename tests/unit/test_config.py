@@ -42,7 +42,7 @@ def test_bad_addresses(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "metrics", "/", "/a b", "/healthz", "/readyz", "/a?b", "/ä"])
 def test_bad_paths(text: str) -> None:
     """A path that another page has, or that no URL holds."""
-    with pytest.raises(ConfigError, match="--web[.]telemetry-path"):
+    with pytest.raises(ConfigError, match=r"--web\.telemetry-path"):
         config.telemetry_path(text)
 
 
