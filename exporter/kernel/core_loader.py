@@ -20,6 +20,7 @@ from exporter.errors import (
     UnsupportedKernelError,
 )
 from exporter.kernel import cgroups, decode, host, layouts
+from exporter.kernel.hooks import ITERATORS, PACKETS, TRACEPOINTS
 from exporter.kernel.libbpf import IterMap, IterOptions, ProgramInfo, describe, open_library
 from exporter.kernel.tables import Table, read_iterator
 
@@ -28,31 +29,13 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from exporter.kernel.hooks import Hook
+
 
 OBJECT: Final = Path(__file__).with_name("netatop.bpf.o")
 BTF: Final = Path("/sys/kernel/btf/vmlinux")
 BTF_KIND_TYPEDEF: Final = 8
-
 TABLES: Final = ("tasks", "unidentified", "lost")
-ITERATORS: Final = ("walk_sockets", "walk_files")
-PACKETS: Final = ("count_receive", "count_transmit")
-"""Attached last: owners are known before the first packet is counted."""
-
-
-class Hook(NamedTuple):
-    """A program that the exporter can do without, and what is lost then."""
-
-    program: str
-    tracepoint: str
-    without: str
-
-
-OPTIONAL: Final = (
-    Hook("own_sender", "sock_send_length", "sockets handed on keep their former owner"),
-    Hook("own_receiver", "sock_recv_length", "sockets handed on keep their former owner"),
-    Hook("drop_stray", "kfree_skb", "packets that no socket wanted are not counted"),
-    Hook("follow_name", "task_rename", "a process keeps the name of its first packet"),
-)
 
 
 class Options(NamedTuple):
@@ -83,6 +66,8 @@ class CoreTracer:
         self._options = options
         self._links: dict[str, int] = {}
         self._programs: dict[str, int] = {}
+        self.missing: list[Hook] = []
+        """Optional hooks that this kernel does not have."""
         self._stack = contextlib.ExitStack()
         self._cgroup = cgroups.open_cgroup(options.cgroup_path)
         self._stack.callback(self._cgroup.close)
@@ -198,11 +183,12 @@ class CoreTracer:
         if not types:
             message = f"{BTF}: {describe(ctypes.get_errno())}"
             raise UnsupportedKernelError(message)
-        for hook in OPTIONAL:
+        for hook in TRACEPOINTS:
             name = f"btf_trace_{hook.tracepoint}".encode()
             there = self._bpf.btf__find_by_name_kind(types, name, BTF_KIND_TYPEDEF) > 0
-            # Strays belong to no cgroup: they are counted with the root only.
-            if not there or (hook.program == "drop_stray" and self._cgroup.level):
+            if hook.without and not there:
+                self.missing.append(hook)
+            if hook in self.missing or (hook.whole_host and self._cgroup.level):
                 self._bpf.bpf_program__set_autoload(self._programs[hook.program], False)
         self._bpf.btf__free(types)
 

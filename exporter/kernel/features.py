@@ -16,11 +16,13 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from exporter.kernel.hooks import TRACEPOINTS
 from exporter.kernel.libbpf import LoadOptions, describe, open_library
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from exporter.kernel.hooks import Hook
     from exporter.kernel.libbpf import Libbpf
 
 BTF_KIND_TYPEDEF, BTF_KIND_FUNC = 8, 12
@@ -91,20 +93,19 @@ class Probes:
         yield self._program(
             "cgroup/sock_release", kinds.CGROUP_SOCK, attach.CGROUP_INET_SOCK_RELEASE
         )
-        for tracepoint, needed in (
-            ("inet_sock_set_state", True),
-            ("sched_process_exit", True),
-            ("sock_send_length", False),
-            ("sock_recv_length", False),
-            ("kfree_skb", False),
-            ("task_rename", False),
-        ):
-            yield self._tracepoint(tracepoint, needed=needed)
+        for hook in TRACEPOINTS:
+            yield self._tracepoint(hook)
         for iterator in ("bpf_sk_storage_map", "task_file"):
             yield self._function(f"iterator {iterator}", f"bpf_iter_{iterator}")
         yield self._fentry()
-        yield Feature("kprobe", False, Answer.THERE if KPROBE_PMU.exists() else Answer.NOT_THERE)
-        yield self._program("netfilter link", kinds.NETFILTER, attach.NETFILTER, needed=False)
+        yield Feature(
+            "kprobe (not used yet)",
+            False,
+            Answer.THERE if KPROBE_PMU.exists() else Answer.NOT_THERE,
+        )
+        yield self._program(
+            "netfilter link (not used yet)", kinds.NETFILTER, attach.NETFILTER, needed=False
+        )
         yield self._tcx()
 
     def _load(self, kind: int, attach: int, target: int = 0) -> int:
@@ -131,17 +132,19 @@ class Probes:
         )
         return found
 
-    def _named(self, name: str, needed: bool, found: int) -> Feature:  # noqa: FBT001
-        if not self._types:
-            return Feature(name, needed, Answer.COULD_NOT_TELL, "no type information (BTF)")
-        return Feature(name, needed, Answer.THERE if found > 0 else Answer.NOT_THERE)
-
-    def _tracepoint(self, name: str, *, needed: bool) -> Feature:
-        found = self._find(f"btf_trace_{name}", BTF_KIND_TYPEDEF)
-        return self._named(f"tracepoint {name}", needed, found)
+    def _tracepoint(self, hook: Hook) -> Feature:
+        found = self._find(f"btf_trace_{hook.tracepoint}", BTF_KIND_TYPEDEF)
+        name = f"tracepoint {hook.tracepoint}"
+        return self._named(Feature(name, not hook.without, Answer.NOT_THERE, hook.without), found)
 
     def _function(self, title: str, name: str) -> Feature:
-        return self._named(title, True, self._find(name, BTF_KIND_FUNC))
+        found = self._find(name, BTF_KIND_FUNC)
+        return self._named(Feature(title, True, Answer.NOT_THERE), found)
+
+    def _named(self, feature: Feature, found: int) -> Feature:
+        if not self._types:
+            return feature._replace(answer=Answer.COULD_NOT_TELL, detail="no BTF to look it up in")
+        return feature._replace(answer=Answer.THERE, detail="") if found > 0 else feature
 
     def _fentry(self) -> Feature:
         """Trampolines load on kernels that then refuse to attach them, so attach one."""
@@ -154,19 +157,19 @@ class Probes:
             fd = link
             if fd >= 0:
                 os.close(fd)
-        return Feature("fentry", False, *_judge(fd))
+        return Feature("fentry (not used yet)", False, *_judge(fd))
 
     def _tcx(self) -> Feature:
         """Ask for device 0, which none has: a kernel that knows tcx says so first."""
         fd = self._load(ProgramType.SCHED_CLS, 0)
         if fd < 0:
-            return Feature("tcx", False, *_judge(fd))
+            return Feature("tcx (not used yet)", False, *_judge(fd))
         code = self._bpf.bpf_link_create(fd, 0, AttachType.TCX_INGRESS, None)
         os.close(fd)
         if code >= 0:
             with contextlib.suppress(OSError):
                 os.close(code)
-        return Feature("tcx", False, *_judge(0 if code == -errno.ENODEV else code))
+        return Feature("tcx (not used yet)", False, *_judge(0 if code == -errno.ENODEV else code))
 
 
 def _judge(code: int) -> tuple[Answer, str]:

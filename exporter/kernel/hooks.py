@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which kernel programs there are to choose from, and what is lost without each.
+
+A kernel that lacks the tracepoint of an optional program is served without it. Other ways to learn
+the same (trampolines, kprobes) will stand here as further rows for the same purpose.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Hook(NamedTuple):
+    """A program on a BTF tracepoint."""
+
+    program: str
+    tracepoint: str
+    without: str
+    """What is lost on a kernel that does not have it; empty: nothing works."""
+    whole_host: bool = False
+    """What it sees belongs to no cgroup: left out where only a part of the host is counted."""
+
+
+HANDED_ON: Final = "a socket that is handed on keeps its former owner (Linux 6.3 has it)"
+
+TRACEPOINTS: Final = (
+    Hook("follow_state", "inet_sock_set_state", ""),
+    Hook("follow_exit", "sched_process_exit", ""),
+    Hook("own_sender", "sock_send_length", HANDED_ON),
+    Hook("own_receiver", "sock_recv_length", HANDED_ON),
+    Hook("drop_stray", "kfree_skb", "packets that no socket wanted are not counted", True),
+    Hook("follow_name", "task_rename", "a process keeps the name of its first packet"),
+)
+
+ITERATORS: Final = ("walk_sockets", "walk_files")
+PACKETS: Final = ("count_receive", "count_transmit")
+"""Attached last: owners are known before the first packet is counted."""
