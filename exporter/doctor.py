@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from exporter import __version__
 from exporter.errors import KernelError
 from exporter.kernel import cgroups, features, host, libbpf
-from exporter.kernel.core_loader import BTF, CoreTracer
+from exporter.kernel.core_loader import CoreTracer
+from exporter.kernel.core_object import BTF
 from exporter.kernel.features import Answer, Feature
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from exporter.kernel.core_loader import Options
+    from exporter.kernel.core_object import Options
 
 PYTHON: Final = platform.python_version()
 

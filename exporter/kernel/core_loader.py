@@ -1,51 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CO-RE loader: open, set, load, check, attach; and the tracer that comes of it."""
+"""The CO-RE loader's tracer: settles, reads and decodes what the attached object counts."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING
 
 from exporter import model
-from exporter.errors import (
-    AttachError,
-    KernelError,
-    LayoutError,
-    LoadError,
-    MapReadError,
-    MissingCapabilityError,
-    UnsupportedKernelError,
-)
-from exporter.kernel import cgroups, decode, host, layouts
-from exporter.kernel.hooks import ITERATORS, PACKETS, TRACEPOINTS
-from exporter.kernel.libbpf import IterMap, IterOptions, ProgramInfo, describe, open_library
-from exporter.kernel.tables import Table, read_iterator
+from exporter.kernel import decode, layouts
+from exporter.kernel.core_object import OBJECT, CoreObject, Options
+from exporter.kernel.libbpf import ProgramInfo, open_library, possible_processors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from types import TracebackType
     from typing import Self
 
     from exporter.kernel.hooks import Hook
-
-
-OBJECT: Final = Path(__file__).with_name("netatop.bpf.o")
-BTF: Final = Path("/sys/kernel/btf/vmlinux")
-BTF_KIND_TYPEDEF: Final = 8
-TABLES: Final = ("tasks", "unidentified", "lost")
-
-
-class Options(NamedTuple):
-    """What can be chosen before the programs are loaded."""
-
-    cgroup_path: str | None = None
-    max_tasks: int = 65536
-    count_threads: bool = False
-    list_sockets: bool = False
-    object_path: Path = OBJECT
 
 
 class CoreTracer:
@@ -54,280 +25,72 @@ class CoreTracer:
     loader = "core"
 
     def __init__(self, options: Options) -> None:
-        missing = host.missing_capabilities(host.effective_capabilities())
-        if missing:
-            message = (
-                f"loading kernel programs: {', '.join(missing)} missing; run as root, or with "
-                f"the capabilities {', '.join(host.CAPABILITIES)}"
-            )
-            raise MissingCapabilityError(message)
-        self._bpf = bpf = open_library()
-        self.libbpf_version = bpf.version
-        self._options = options
-        self._links: dict[str, int] = {}
-        self._programs: dict[str, int] = {}
-        self.missing: list[Hook] = []
-        """Optional hooks that this kernel does not have."""
-        self._stack = contextlib.ExitStack()
-        self._cgroup = cgroups.open_cgroup(options.cgroup_path)
-        self._stack.callback(self._cgroup.close)
-        try:
-            self._object = self._open()
-            self._load()
-            self._tables = {name: Table(bpf, self._map(name)) for name in TABLES}
-            self._processors = bpf.call("libbpf_num_possible_cpus", error=_unexpected("processors"))
-            self._attach()
-        except BaseException:
-            self.close()
-            raise
-
-    # Opening and loading
-
-    def _open(self) -> int:
-        path = str(self._options.object_path)
-        if not BTF.exists():
-            message = (
-                f"{BTF} does not exist: this kernel has no type information (BTF), which the "
-                "loader needs; boot one that is built with CONFIG_DEBUG_INFO_BTF"
-            )
-            raise UnsupportedKernelError(message)
-        with self._bpf.capture() as log:
-            opened = self._bpf.pointer(
-                "bpf_object__open_file",
-                path.encode(),
-                None,
-                error=lambda code: LoadError(
-                    f"{path}: not a kernel object that libbpf can read: {describe(code)}; "
-                    f"build it with 'make bpf'\n{log.quote()}".rstrip(),
-                    log.text,
-                ),
-            )
-        self._stack.callback(self._bpf.bpf_object__close, opened)
-        program = self._bpf.bpf_object__next_program(opened, None)
-        while program:
-            self._programs[self._bpf.bpf_program__name(program).decode()] = program
-            program = self._bpf.bpf_object__next_program(opened, program)
-        return opened
-
-    def _map(self, name: str) -> int:
-        return self._bpf.pointer(
-            "bpf_object__find_map_by_name",
-            self._object,
-            name.encode(),
-            error=lambda _: LayoutError(
-                f"map {name}: not in the object; rebuild it with 'make bpf'"
-            ),
+        """Load and attach. Raises KernelError, with nothing left behind."""
+        self._object = CoreObject(options)
+        self._tasks, self._unidentified, self._lost = map(
+            self._object.table, ("tasks", "unidentified", "lost")
         )
+        self._processors = possible_processors()
+        self.libbpf_version = open_library().version
 
-    def _settings(self) -> int:
-        """Return the map of read-only data, which is one struct settings."""
-        data = self._map(".rodata")
-        size = ctypes.c_size_t()
-        start = self._bpf.bpf_map__initial_value(data, ctypes.byref(size))
-        expected = layouts.SETTINGS.size
-        if not start or size.value != expected:
-            message = (
-                f"settings: {size.value} bytes in the object, {expected} in layouts.py; "
-                "rebuild with 'make layouts bpf'"
-            )
-            raise LayoutError(message)
-        found = next(layouts.Settings.unpack_all(ctypes.string_at(start, expected))).fingerprint
-        if found != layouts.FINGERPRINT:
-            message = (
-                f"layouts: fingerprint {found:08X} in the object, {layouts.FINGERPRINT:08X} in "
-                "layouts.py; rebuild with 'make layouts bpf'"
-            )
-            raise LayoutError(message)
-        return data
-
-    def _check_sizes(self) -> None:
-        for name, expected in (
-            ("tasks", layouts.TASK.size),
-            ("unidentified", layouts.COUNTERS.size),
-        ):
-            found = self._bpf.bpf_map__value_size(self._map(name))
-            if found != expected:
-                message = (
-                    f"map {name}: value is {found} bytes in the object, {expected} in layouts.py; "
-                    "rebuild with 'make layouts bpf'"
-                )
-                raise LayoutError(message)
-
-    def _set(self) -> None:
-        """Set what is compiled in: the verifier then removes what is switched off."""
-        options, cgroup = self._options, self._cgroup
-        data = layouts.SETTINGS.pack(
-            layouts.FINGERPRINT,
-            options.count_threads,
-            options.list_sockets,
-            cgroup.level,
-            cgroup.cgroup_id,
-        )
-        self._bpf.call(
-            "bpf_map__set_initial_value",
-            self._settings(),
-            data,
-            len(data),
-            error=_unexpected("settings"),
-        )
-        self._bpf.call(
-            "bpf_map__set_max_entries",
-            self._map("tasks"),
-            options.max_tasks,
-            error=_unexpected("size of map tasks"),
-        )
-
-    def _choose(self) -> None:
-        """Leave out the optional programs whose tracepoint this kernel does not have."""
-        types = self._bpf.btf__load_vmlinux_btf()
-        if not types:
-            message = f"{BTF}: {describe(ctypes.get_errno())}"
-            raise UnsupportedKernelError(message)
-        for hook in TRACEPOINTS:
-            name = f"btf_trace_{hook.tracepoint}".encode()
-            there = self._bpf.btf__find_by_name_kind(types, name, BTF_KIND_TYPEDEF) > 0
-            if hook.without and not there:
-                self.missing.append(hook)
-            if hook in self.missing or (hook.whole_host and self._cgroup.level):
-                self._bpf.bpf_program__set_autoload(self._programs[hook.program], False)
-        self._bpf.btf__free(types)
-
-    def _load(self) -> None:
-        self._check_sizes()
-        self._set()
-        self._choose()
-        with self._bpf.capture() as log:
-            code = -self._bpf.bpf_object__load(self._object)
-        if code:
-            raise self._load_error(code, log.quote(), log.text)
-
-    def _load_error(self, code: int, quote: str, text: str) -> KernelError:
-        path = self._options.object_path
-        return LoadError(f"{path}: the kernel refused it: {describe(code)}\n{quote}", text)
-
-    # Attaching
-
-    def _attach(self) -> None:
-        rest = [name for name in self._programs if name not in (*ITERATORS, *PACKETS)]
-        for name in rest:
-            if self._bpf.bpf_program__fd(self._programs[name]) >= 0:
-                self._attach_program(name)
-        self._attach_iterators()
-        read_iterator(self._bpf, self._link_fd("walk_files"), "walk_files")
-        for name in PACKETS:
-            self._attach_program(name)
-
-    def _attach_program(self, name: str) -> None:
-        program = self._programs[name]
-        hook = self._hook(name)
-        place = f" of cgroup {self._cgroup.path}" if hook.startswith("cgroup") else ""
-        with self._bpf.capture():
-            link = self._bpf.pointer(
-                "bpf_program__attach_cgroup" if place else "bpf_program__attach",
-                *((program, self._cgroup.fd) if place else (program,)),
-                error=_attach_error(f"program {name}: hook {hook}{place}"),
-            )
-        self._keep(name, link)
-
-    def _keep(self, name: str, link: int) -> None:
-        self._links[name] = link
-        self._stack.callback(self._bpf.bpf_link__destroy, link)
-
-    def _attach_iterators(self) -> None:
-        owners = IterMap(map_fd=self._bpf.bpf_map__fd(self._map("owners")))
-        options = IterOptions(
-            sz=ctypes.sizeof(IterOptions),
-            link_info=ctypes.cast(ctypes.byref(owners), ctypes.c_void_p),
-            link_info_len=ctypes.sizeof(owners),
-        )
-        for name, argument in (("walk_sockets", ctypes.byref(options)), ("walk_files", None)):
-            link = self._bpf.pointer(
-                "bpf_program__attach_iter",
-                self._programs[name],
-                argument,
-                error=_attach_error(f"iterator {name}"),
-            )
-            self._keep(name, link)
-
-    def _link_fd(self, name: str) -> int:
-        fd: int = self._bpf.bpf_link__fd(self._links[name])
-        return fd
-
-    def _hook(self, name: str) -> str:
-        hook: bytes = self._bpf.bpf_program__section_name(self._programs[name])
-        return hook.decode()
-
-    # Reading
+    @property
+    def missing(self) -> tuple[Hook, ...]:
+        """Return the optional hooks that this kernel does not have."""
+        return tuple(self._object.missing)
 
     def settle(self) -> model.SocketWalk:
         """Move what waits in the sockets to the tasks."""
-        return decode.walk(read_iterator(self._bpf, self._link_fd("walk_sockets"), "walk_sockets"))
+        return decode.walk(self._object.run("walk_sockets"))
 
     def read(self) -> model.Snapshot:
         """Read all tables."""
-        tasks = self._tables["tasks"]
-        records = decode.tasks(*tasks.read_all())
+        records = decode.tasks(*self._tasks.read_all())
         unidentified = {
-            reason: decode.sum_counters(self._read_per_cpu("unidentified", index))
+            reason: decode.sum_counters(self._unidentified.read_per_cpu(index, self._processors))
             for index, reason in enumerate(layouts.REASONS)
         }
         lost = {
-            decode.loss(index): sum(self._read_per_cpu("lost", index).cast("B").cast("Q"))
+            decode.loss(index): sum(
+                self._lost.read_per_cpu(index, self._processors).cast("B").cast("Q")
+            )
             for index in range(len(layouts.LOSSES))
         }
-        lost["program", "recursion"] = sum(info.recursion_misses for _, info in self._infos())
+        lost["program", "recursion"] = sum(
+            self._object.info(name).recursion_misses for name in self._object.links
+        )
         return model.Snapshot(
             now_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
             tasks=records,
             unidentified=unidentified,
             lost=lost,
-            tables=(model.TableStatus(tasks.name, len(records), tasks.capacity),),
+            tables=(model.TableStatus(self._tasks.name, len(records), self._tasks.capacity),),
         )
-
-    def _read_per_cpu(self, name: str, index: int) -> memoryview:
-        return self._tables[name].read_per_cpu(index, self._processors)
-
-    def _infos(self) -> Iterable[tuple[str, ProgramInfo]]:
-        for name in self._links:
-            info = ProgramInfo()
-            size = ctypes.c_uint32(ctypes.sizeof(info))
-            self._bpf.call(
-                "bpf_obj_get_info_by_fd",
-                self._bpf.bpf_program__fd(self._programs[name]),
-                ctypes.byref(info),
-                ctypes.byref(size),
-                error=_read_error(f"program {name}"),
-            )
-            yield name, info
 
     def programs(self) -> tuple[model.ProgramStatus, ...]:
         """Return the state of each program."""
-        infos = dict(self._infos())
-        none = ProgramInfo()
+        links, info = self._object.links, self._object.info
+        infos = {
+            name: info(name) if name in links else ProgramInfo() for name in self._object.programs
+        }
         return tuple(
             model.ProgramStatus(
                 name=name,
-                hook=self._hook(name),
-                attached=name in infos,
-                runs=infos.get(name, none).run_cnt,
-                run_time_ns=infos.get(name, none).run_time_ns,
+                hook=self._object.hook(name),
+                attached=name in links,
+                runs=found.run_cnt,
+                run_time_ns=found.run_time_ns,
             )
-            for name in self._programs
+            for name, found in infos.items()
         )
 
     def forget(self, identities: Iterable[int]) -> None:
         """Remove the records of finished tasks."""
         for identity in identities:
-            self._tables["tasks"].delete(identity)
-
-    # The end
+            self._tasks.delete(identity)
 
     def close(self) -> None:
         """Detach and free everything; may be called again."""
-        self._links.clear()
-        self._programs.clear()
-        # Last attached, first detached: what the packet programs still count finds its owner.
-        self._stack.close()
+        self._object.close()
 
     def __enter__(self) -> Self:
         return self
@@ -341,13 +104,4 @@ class CoreTracer:
         self.close()
 
 
-def _unexpected(thing: str) -> Callable[[int], LoadError]:
-    return lambda code: LoadError(f"{thing}: {describe(code)}")
-
-
-def _attach_error(thing: str) -> Callable[[int], AttachError]:
-    return lambda code: AttachError(f"{thing}: {describe(code)}")
-
-
-def _read_error(thing: str) -> Callable[[int], MapReadError]:
-    return lambda code: MapReadError(f"{thing}: {describe(code)}")
+__all__ = ["OBJECT", "CoreTracer", "Options"]

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from ctypes import c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from exporter.errors import UnsupportedKernelError
+from exporter.errors import MapReadError, UnsupportedKernelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -236,6 +236,13 @@ def open_library() -> Libbpf:
     Raises UnsupportedKernelError if it is missing or too old.
     """
     return Libbpf()
+
+
+def possible_processors() -> int:
+    """Return how many values a per-CPU entry has."""
+    return open_library().call(
+        "libbpf_num_possible_cpus", error=lambda code: MapReadError(f"processors: {describe(code)}")
+    )
 
 
 def describe(code: int) -> str:
