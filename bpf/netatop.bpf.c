@@ -135,10 +135,10 @@ int walk_sockets(struct bpf_iter__bpf_sk_storage_map *context)
 	struct owner *owner = context->value;
 	struct sock *sk = context->sk;
 
-	if (sk && owner)
-		visit_socket(context->meta, sk, owner);
-	else
+	if (!owner)
 		end_walk(context->meta);
+	else if (sk) /* none: it is being freed, and was settled before */
+		visit_socket(context->meta, sk, owner);
 	return 0;
 }
 
