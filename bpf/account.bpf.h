@@ -62,7 +62,8 @@ static __noinline int account(__u64 identity, __u32 protocol, __u32 direction, _
 	if (task)
 		add_traffic(&task->counters, protocol, direction, traffic);
 	else
-		account_unidentified(identity == IDENTITY_OVERFLOW ? REASON_OVERFLOW : REASON_NO_OWNER,
+		account_unidentified(identity == IDENTITY_OVERFLOW ? REASON_OVERFLOW :
+								     REASON_NO_OWNER,
 				     protocol, direction, traffic);
 	return 0;
 }

@@ -27,6 +27,12 @@ static __always_inline void end_task(__u64 identity, __u32 exit_code)
 	record->end_time_ns = bpf_ktime_get_boot_ns();
 }
 
+/* The last thread of the process has begun to exit. */
+static __always_inline bool has_ended(struct task_struct *task)
+{
+	return task->signal->live.counter == 0;
+}
+
 /* The status that wait(2) reports (kernel/exit.c, wait_task_zombie) */
 static __always_inline __u32 process_exit_code(struct task_struct *task)
 {

@@ -123,7 +123,7 @@ int BPF_PROG(follow_exit, struct task_struct *task)
 {
 	if (settings.count_threads)
 		end_task(thread_identity(task), task->exit_code);
-	if (task->signal->live.counter == 0)
+	if (has_ended(task))
 		end_task(process_identity(task), process_exit_code(task));
 	return 0;
 }

@@ -22,9 +22,9 @@ enum reason { REASON_NO_SOCKET, REASON_KERNEL, REASON_NO_OWNER, REASON_OVERFLOW,
 
 /* What could not be stored (labels `object` and `reason` of the lost family). */
 enum loss {
-	LOSS_TASK_FULL,	   /* the task table is full */
-	LOSS_TASK_MEMORY,  /* the kernel had no memory for a task */
-	LOSS_OWNER_MEMORY, /* the kernel refused a socket's owner storage */
+	LOSS_TASK_FULL,	    /* the task table is full */
+	LOSS_TASK_MEMORY,   /* the kernel had no memory for a task */
+	LOSS_OWNER_MEMORY,  /* the kernel refused a socket's owner storage */
 	LOSS_SOCKET_MEMORY, /* the kernel refused a socket's counter storage: counted without it */
 	LOSSES
 };
@@ -60,9 +60,9 @@ struct counters {
 
 /* A process or thread that has used the network: value of the table `tasks`, keyed by identity. */
 struct task {
-	__u64 process; /* the identity of its process; its own if it is one */
+	__u64 process;	     /* the identity of its process; its own if it is one */
 	__u64 start_time_ns; /* since boot, suspended time included */
-	__u64 end_time_ns; /* 0: alive */
+	__u64 end_time_ns;   /* 0: alive */
 	__u64 cgroup_id;
 	__u32 tgid;
 	__u32 pid;
@@ -77,12 +77,12 @@ struct socket_record {
 	__u64 cookie;
 	__u64 owner[DIRECTIONS]; /* identities */
 	struct traffic traffic[DIRECTIONS];
-	__u8 local_address[16];	 /* IPv4 in the first four bytes */
+	__u8 local_address[16]; /* IPv4 in the first four bytes */
 	__u8 remote_address[16];
 	__u32 network_namespace; /* inode number */
 	__u16 local_port;
 	__u16 remote_port;
-	__u16 family; /* AF_INET, AF_INET6 */
+	__u16 family;	/* AF_INET, AF_INET6 */
 	__u16 protocol; /* enum protocol */
 	__u32 state;	/* enum of TCP states; for UDP 1 connected, 7 not */
 };

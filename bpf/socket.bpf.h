@@ -79,6 +79,11 @@ static __always_inline void claim(void *sk, struct task_struct *task, enum user 
 
 	if (owner && owner->user[how] == owner_identity(task))
 		return;
+	/* The direction was the task's already, by the other direction or as its creator. */
+	if (owner && how != USER_CREATOR && user_of(owner, how) == owner_identity(task)) {
+		owner->user[how] = owner_identity(task);
+		return;
+	}
 	if (task->flags & PF_KTHREAD || (!owner && !in_scope(task)))
 		return;
 	if (!owner)
@@ -109,8 +114,8 @@ static __always_inline bool is_kernel_socket(struct bpf_sock *sk)
 static __always_inline void add_pending(struct lane *lane, struct pending *pending, void *sk,
 					struct traffic traffic)
 {
-	__u64 before = __sync_fetch_and_add(
-		&lane->word, traffic.bytes << LANE_BYTES_SHIFT | traffic.packets);
+	__u64 before = __sync_fetch_and_add(&lane->word,
+					    traffic.bytes << LANE_BYTES_SHIFT | traffic.packets);
 
 	if (before & LANE_HURRY)
 		settle(pending, bpf_sk_storage_get(&owners, sk, 0, 0));

@@ -3,6 +3,7 @@
 #ifndef NETATOP_WALK_H
 #define NETATOP_WALK_H
 
+#include "life.bpf.h"
 #include "socket.bpf.h"
 #include "stray.bpf.h"
 
@@ -91,9 +92,12 @@ static __always_inline void own_opened(struct task_struct *task, struct file *fi
 	if (!socket)
 		return;
 	sk = socket->sk;
-	if (!sk || !is_inet(sk) || bpf_sk_storage_get(&owners, sk, 0, 0))
+	if (!sk || !is_inet(sk) || has_ended(task) || bpf_sk_storage_get(&owners, sk, 0, 0))
 		return;
 	claim(sk, task, USER_CREATOR);
+	/* It may have ended since: then nobody has told the record that was made for it. */
+	if (has_ended(task))
+		end_task(process_identity(task), process_exit_code(task));
 }
 
 #endif

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+/*
+ * Load over loopback from one process to another, each on a processor of its own, for so many seconds.
+ *
+ *	load udp|bulk|bytes|echo|connect SECONDS
+ *
+ * udp: datagrams of 200 bytes; bulk: one TCP stream; bytes: the same, but one byte a call; echo: one
+ * byte there and back over TCP; connect: TCP connections that carry one byte there and back. Prints
+ * how much one second moved, and one second of processor time of both processes: datagrams, bytes,
+ * round trips, connections.
+ */
+#define _GNU_SOURCE
+#include <err.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define DATAGRAM 200
+#define CHUNK (128 * 1024)
+
+static char buffer[CHUNK];
+static struct sockaddr_in address = {.sin_family = AF_INET};
+
+static bool is(const char *mode, const char *name)
+{
+	return !strcmp(mode, name);
+}
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+static double used(int who)
+{
+	struct rusage usage;
+
+	getrusage(who, &usage);
+	return usage.ru_utime.tv_sec + usage.ru_stime.tv_sec +
+	       (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+/* Best effort: on one processor both share it. */
+static void pin(int processor)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(processor, &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+static int check(int result, const char *what)
+{
+	if (result < 0)
+		err(1, "%s", what);
+	return result;
+}
+
+static int bound(int type)
+{
+	int fd = check(socket(AF_INET, type, 0), "socket");
+	socklen_t length = sizeof(address);
+
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	check(bind(fd, (struct sockaddr *)&address, length), "bind");
+	check(getsockname(fd, (struct sockaddr *)&address, &length), "getsockname");
+	if (type == SOCK_STREAM)
+		check(listen(fd, 128), "listen");
+	return fd;
+}
+
+static int connected(int type)
+{
+	int fd = check(socket(AF_INET, type, 0), "socket"), on = 1;
+
+	check(connect(fd, (struct sockaddr *)&address, sizeof(address)), "connect");
+	if (type == SOCK_STREAM)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	return fd;
+}
+
+static void serve(const char *mode, int fd)
+{
+	int waiting;
+
+	/* Never sleeps: waking it would be most of the sender's work, and on a virtual machine an exit. */
+	if (is(mode, "udp"))
+		for (;;)
+			if (!ioctl(fd, FIONREAD, &waiting) && waiting)
+				recv(fd, buffer, sizeof(buffer), 0);
+	for (;;) {
+		int peer = check(accept(fd, NULL, NULL), "accept"), on = 1;
+		ssize_t length;
+
+		setsockopt(peer, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		while ((length = recv(peer, buffer, is(mode, "bytes") ? 1 : CHUNK, 0)) > 0)
+			if (is(mode, "echo") || is(mode, "connect"))
+				send(peer, buffer, length, MSG_NOSIGNAL);
+		close(peer);
+	}
+}
+
+static long step(const char *mode, int fd)
+{
+	if (is(mode, "udp"))
+		return send(fd, buffer, DATAGRAM, 0) == DATAGRAM;
+	if (is(mode, "bulk"))
+		return check(send(fd, buffer, CHUNK, 0), "send");
+	/* Joined to packets of full size: nearly all of these calls touch only the socket. */
+	if (is(mode, "bytes"))
+		return check(send(fd, buffer, 1, MSG_MORE), "send");
+	if (is(mode, "connect"))
+		fd = connected(SOCK_STREAM);
+	check(send(fd, buffer, 1, 0), "send");
+	check(recv(fd, buffer, 1, 0), "recv");
+	if (is(mode, "connect"))
+		close(fd);
+	return 1;
+}
+
+int main(int argc, char **argv)
+{
+	const char *mode = argc == 3 ? argv[1] : "";
+	int type = is(mode, "udp") ? SOCK_DGRAM : SOCK_STREAM, fd;
+	double start, end;
+	long moved = 0;
+	pid_t server;
+
+	if (!is(mode, "udp") && !is(mode, "bulk") && !is(mode, "bytes") && !is(mode, "echo") &&
+	    !is(mode, "connect"))
+		errx(2, "usage: load udp|bulk|bytes|echo|connect SECONDS");
+	fd = bound(type);
+	server = check(fork(), "fork");
+	if (!server) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		pin(1);
+		serve(mode, fd);
+	}
+	close(fd);
+	pin(0);
+	fd = is(mode, "connect") ? -1 : connected(type);
+	start = now();
+	end = start + atof(argv[2]);
+	while (now() < end)
+		moved += step(mode, fd);
+	start = now() - start;
+	kill(server, SIGKILL);
+	waitpid(server, NULL, 0);
+	printf("%.0f %.0f\n", moved / start, moved / (used(RUSAGE_SELF) + used(RUSAGE_CHILDREN)));
+	return 0;
+}
