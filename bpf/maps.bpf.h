@@ -87,6 +87,14 @@ struct {
 	__type(value, __u64);
 } lost SEC(".maps");
 
+/* The stray that `drop_stray` has counted last: an address, only compared. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} last_stray SEC(".maps");
+
 /* Sockets by protocol: scratch of `walk_sockets`, of which one runs at a time. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

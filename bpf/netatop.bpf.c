@@ -42,7 +42,20 @@ SEC("tp_btf/kfree_skb")
 int BPF_PROG(drop_stray, struct sk_buff *skb, void *location, enum skb_drop_reason reason)
 {
 	if (is_stray(reason))
-		count_stray(skb);
+		count_stray_once(skb, true);
+	return 0;
+}
+
+/*
+ * A tracepoint's program is skipped where it would interrupt itself: a process frees some buffer, a
+ * packet arrives on that processor. So what softirqs report is handed to two programs, attached in
+ * this order: while one of them is interrupted, the other runs.
+ */
+SEC("tp_btf/kfree_skb")
+int BPF_PROG(drop_stray_spare, struct sk_buff *skb, void *location, enum skb_drop_reason reason)
+{
+	if (is_stray(reason))
+		count_stray_once(skb, false);
 	return 0;
 }
 
@@ -91,10 +104,15 @@ int BPF_PROG(own_receiver, struct sock *sk, int result, int flags)
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(follow_state, struct sock *sk, int old_state, int new_state)
 {
-	if (new_state == TCP_CLOSE)
-		settle_for_good(sk);
-	else if (old_state == TCP_CLOSE && (new_state == TCP_SYN_SENT || new_state == TCP_LISTEN))
-		claim(sk, bpf_get_current_task_btf(), USER_CREATOR);
+	change_state(sk, old_state, new_state);
+	return 0;
+}
+
+/* Spare, as drop_stray_spare; to settle or claim twice is to do it once. */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(follow_state_spare, struct sock *sk, int old_state, int new_state)
+{
+	change_state(sk, old_state, new_state);
 	return 0;
 }
 

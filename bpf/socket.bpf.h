@@ -45,24 +45,34 @@ static __always_inline void settle(struct pending *pending, struct owner *owner)
 	settle_lane(pending, owner, DIRECTION_TRANSMIT);
 }
 
+/* Settle for the last time: a packet that comes later finds the mark and settles itself. */
+static __always_inline void close_pending(struct pending *pending, struct owner *owner)
+{
+	__sync_fetch_and_or(&pending->lane[DIRECTION_RECEIVE].word, LANE_AT_ONCE);
+	__sync_fetch_and_or(&pending->lane[DIRECTION_TRANSMIT].word, LANE_AT_ONCE);
+	settle(pending, owner);
+}
+
 /*
  * The last chance before a socket's storage vanishes. A packet that is under way on another
- * processor was added before the mark and is settled here, or finds the mark and settles itself.
+ * processor was added before the mark and is settled here, or finds the mark and settles itself; one
+ * that makes the counters only now looks for `released` when it has made them.
  */
 static __always_inline void settle_for_good(void *sk)
 {
 	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, 0);
 	struct pending *pending;
+	__u64 released;
 
 	if (!owner)
 		return;
-	__sync_fetch_and_or(&owner->released, 1);
+	/* The old value is asked for because only that orders this before the look-up (on arm64). */
+	released = __sync_fetch_and_or(&owner->released, 1);
+	barrier_var(released);
 	pending = bpf_sk_storage_get(&pendings, sk, 0, 0);
 	if (!pending)
 		return;
-	__sync_fetch_and_or(&pending->lane[DIRECTION_RECEIVE].word, LANE_AT_ONCE);
-	__sync_fetch_and_or(&pending->lane[DIRECTION_TRANSMIT].word, LANE_AT_ONCE);
-	settle(pending, owner);
+	close_pending(pending, owner);
 }
 
 /*
@@ -99,6 +109,32 @@ static __always_inline void claim(void *sk, struct task_struct *task, enum user 
 	if (how == USER_CREATOR)
 		owner->user[USER_RECEIVES] = owner->user[USER_TRANSMITS] = IDENTITY_NOBODY;
 	owner->user[how] = identity;
+}
+
+/* A closed TCP socket may connect or listen again: its packets may wait again. */
+static __always_inline void reopen(void *sk)
+{
+	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, 0);
+	struct pending *pending = bpf_sk_storage_get(&pendings, sk, 0, 0);
+
+	if (!owner || !owner->released)
+		return;
+	owner->released = 0;
+	if (!pending)
+		return;
+	__sync_fetch_and_and(&pending->lane[DIRECTION_RECEIVE].word, ~LANE_AT_ONCE);
+	__sync_fetch_and_and(&pending->lane[DIRECTION_TRANSMIT].word, ~LANE_AT_ONCE);
+}
+
+static __always_inline void change_state(struct sock *sk, int old_state, int new_state)
+{
+	if (new_state == TCP_CLOSE) {
+		settle_for_good(sk);
+	} else if (old_state == TCP_CLOSE &&
+		   (new_state == TCP_SYN_SENT || new_state == TCP_LISTEN)) {
+		reopen(sk);
+		claim(sk, bpf_get_current_task_btf(), USER_CREATOR);
+	}
 }
 
 static __always_inline bool is_kernel_socket(struct bpf_sock *sk)
@@ -155,7 +191,7 @@ static __noinline int count_aside(struct __sk_buff *skb, __u32 direction)
 	}
 	add_pending(&pending->lane[direction & 1], pending, sk, traffic);
 	if (owner->released)
-		settle(pending, owner);
+		close_pending(pending, owner);
 	return 0;
 }
 

@@ -48,6 +48,26 @@ static __always_inline void count_stray(struct sk_buff *skb)
 	account_unidentified(REASON_NO_SOCKET, protocol, DIRECTION_RECEIVE, traffic);
 }
 
+/*
+ * Each stray is handed to two programs, see netatop.bpf.c; the first to run counts it. The others
+ * between the two can't be strays: the receive path runs with softirqs off.
+ */
+static __always_inline void count_stray_once(struct sk_buff *skb, bool first)
+{
+	__u32 zero = 0;
+	__u64 *last = bpf_map_lookup_elem(&last_stray, &zero);
+
+	if (!last)
+		return;
+	if (!first && *last == (__u64)skb) {
+		*last = 0;
+		return;
+	}
+	count_stray(skb);
+	if (first)
+		*last = (__u64)skb;
+}
+
 /* AF_PACKET knows no IP: what the call returned, as one packet, for the task that called. */
 static __always_inline void count_packet_socket(enum direction direction, int result)
 {

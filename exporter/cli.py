@@ -218,8 +218,8 @@ def serve(parsed: argparse.Namespace) -> int:
         parsed.listen_address, path=parsed.telemetry_path, max_requests=parsed.max_requests
     )
     with server, CoreTracer(_options(parsed)) as tracer:
-        for hook in tracer.missing:
-            logger.warning("no tracepoint %s: %s", hook.tracepoint, hook.without)
+        for tracepoint, loss in {hook.tracepoint: hook.without for hook in tracer.missing}.items():
+            logger.warning("no tracepoint %s: %s", tracepoint, loss)
         collector = _collector(tracer)
         server.expose = collector.expose
         threading.Thread(target=server.serve_forever, name="http", daemon=True).start()

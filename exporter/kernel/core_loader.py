@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from exporter import model
 from exporter.kernel import decode, layouts
 from exporter.kernel.core_object import OBJECT, CoreObject, Options
+from exporter.kernel.hooks import IN_PAIRS
 from exporter.kernel.libbpf import ProgramInfo, open_library, possible_processors
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class CoreTracer:
             for index in range(len(layouts.LOSSES))
         }
         lost["program", "recursion"] = sum(
-            self._object.info(name).recursion_misses for name in self._object.links
+            self._object.info(name).recursion_misses
+            for name in self._object.links.keys() - IN_PAIRS
         )
         return model.Snapshot(
             now_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),

@@ -93,7 +93,7 @@ class Probes:
         yield self._program(
             "cgroup/sock_release", kinds.CGROUP_SOCK, attach.CGROUP_INET_SOCK_RELEASE
         )
-        for hook in TRACEPOINTS:
+        for hook in {hook.tracepoint: hook for hook in TRACEPOINTS}.values():
             yield self._tracepoint(hook)
         for iterator in ("bpf_sk_storage_map", "task_file"):
             yield self._function(f"iterator {iterator}", f"bpf_iter_{iterator}")

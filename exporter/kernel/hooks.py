@@ -19,19 +19,27 @@ class Hook(NamedTuple):
     """What is lost on a kernel that does not have it; empty: nothing works."""
     whole_host: bool = False
     """What it sees belongs to no cgroup: left out where only a part of the host is counted."""
+    in_pairs: bool = False
+    """One of two on the same tracepoint: when one is skipped, the other runs."""
 
 
 HANDED_ON: Final = "a socket that is handed on keeps its former owner (Linux 6.3 has it)"
 
+STRAYS: Final = "packets that no socket wanted are not counted (Linux 5.17 has it)"
+
 TRACEPOINTS: Final = (
-    Hook("follow_state", "inet_sock_set_state", ""),
+    Hook("follow_state", "inet_sock_set_state", "", in_pairs=True),
+    Hook("follow_state_spare", "inet_sock_set_state", "", in_pairs=True),
     Hook("follow_exit", "sched_process_exit", ""),
     Hook("own_sender", "sock_send_length", HANDED_ON),
     Hook("own_receiver", "sock_recv_length", HANDED_ON),
-    Hook("drop_stray", "kfree_skb", "packets that no socket wanted are not counted", True),
+    Hook("drop_stray", "kfree_skb", STRAYS, whole_host=True, in_pairs=True),
+    Hook("drop_stray_spare", "kfree_skb", STRAYS, whole_host=True, in_pairs=True),
     Hook("follow_name", "task_rename", "a process keeps the name of its first packet"),
 )
 
 ITERATORS: Final = ("walk_sockets", "walk_files")
 PACKETS: Final = ("count_receive", "count_transmit")
 """Attached last: owners are known before the first packet is counted."""
+
+IN_PAIRS: Final = frozenset(hook.program for hook in TRACEPOINTS if hook.in_pairs)
