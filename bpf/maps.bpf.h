@@ -16,7 +16,7 @@ const volatile struct settings settings = {.fingerprint = NETATOP_FINGERPRINT};
  *
  *	bits 0..25	packets
  *	bits 26..62	bytes
- *	bit  63		settle at once: the socket is released or closed, nobody will do it later
+ *	bit  63		at once: nobody will settle these later, the socket is released or closed
  *
  * Whoever adds learns the word before: past half of either range, or with bit 63 set, it settles.
  * In a cache line of its own: the two directions are mostly written by two processors.
@@ -33,37 +33,41 @@ struct lane {
 #define LANE_AT_ONCE (1ULL << 63)
 #define LANE_HURRY (LANE_AT_ONCE | 1ULL << 62 | 1ULL << (LANE_BYTES_SHIFT - 1))
 
-struct pending {
-	__u64 protocol; /* enum protocol: a socket's packets are all of one, but for raw sockets */
-	__u64 _pad[6];	/* the storage's own header takes 8 bytes of the first cache line */
+/* Who uses a socket, by identity; the first two in the order of enum direction. */
+enum user { USER_RECEIVES, USER_TRANSMITS, USER_CREATOR, USERS };
+
+/*
+ * What a socket keeps: its users, read by every send and receive and written when they change, and
+ * its packets. All that a settle needs is in here: the iterator that settles all sockets holds no
+ * reference on them, so it must not look into one.
+ */
+struct meter {
+	__u64 user[USERS];
+	__u64 cookie;	/* of the socket, where sockets are listed */
+	__u32 protocol; /* enum protocol */
+	__u32 raw;	/* packets are of any protocol: none waits here, see hurry() */
+	__u64 _pad[2];	/* the storage's own header takes 8 bytes of the first cache line */
 	struct lane lane[DIRECTIONS];
 };
 
-/* Written by every packet. Never cloned: a child's packets are its own. */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, struct pending);
-} pendings SEC(".maps");
+	__type(value, struct meter);
+} meters SEC(".maps");
 
-/*
- * Who uses a socket. Read by every send and receive, written when the user changes.
- * BPF_F_CLONE: an accepted connection starts with the owner of its listener.
- */
-enum user { USER_RECEIVES, USER_TRANSMITS, USER_CREATOR, USERS };
-
-struct owner {
-	__u64 user[USERS]; /* identities; the first two in the order of enum direction */
-	__u64 released;	   /* the socket's last settle is over: whoever comes later settles too */
+/* A socket that listens, and by BPF_F_CLONE every connection that it accepts: who listens. */
+struct listener {
+	__u64 owner; /* identity of a process */
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
 	__type(key, int);
-	__type(value, struct owner);
-} owners SEC(".maps");
+	__type(value, struct listener);
+} listeners SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

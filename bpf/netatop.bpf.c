@@ -63,7 +63,9 @@ int BPF_PROG(drop_stray_spare, struct sk_buff *skb, void *location, enum skb_dro
 SEC("cgroup/sock_create")
 int own_created(struct bpf_sock *sk)
 {
-	claim(sk, bpf_get_current_task_btf(), USER_CREATOR);
+	struct kind kind = {.type = sk->type, .protocol = sk->protocol};
+
+	claim(sk, kind, bpf_get_current_task_btf(), USER_CREATOR);
 	return 1;
 }
 
@@ -78,7 +80,7 @@ int BPF_PROG(own_sender, struct sock *sk, int result, int flags)
 	if (result < 0)
 		return 0;
 	if (is_inet(sk))
-		claim(sk, bpf_get_current_task_btf(), USER_TRANSMITS);
+		use_socket(sk, USER_TRANSMITS);
 	else if (is_packet(sk))
 		count_packet_socket(DIRECTION_TRANSMIT, result);
 	return 0;
@@ -91,7 +93,7 @@ int BPF_PROG(own_receiver, struct sock *sk, int result, int flags)
 	if (result < 0 || flags & (MSG_PEEK | MSG_ERRQUEUE))
 		return 0;
 	if (is_inet(sk))
-		claim(sk, bpf_get_current_task_btf(), USER_RECEIVES);
+		use_socket(sk, USER_RECEIVES);
 	else if (is_packet(sk))
 		count_packet_socket(DIRECTION_RECEIVE, result);
 	return 0;
@@ -120,7 +122,9 @@ int BPF_PROG(follow_state_spare, struct sock *sk, int old_state, int new_state)
 SEC("cgroup/sock_release")
 int settle_released(struct bpf_sock *sk)
 {
-	settle_for_good(sk);
+	struct kind kind = {.type = sk->type, .protocol = sk->protocol};
+
+	settle_for_good(sk, kind);
 	return 1;
 }
 
@@ -146,17 +150,17 @@ int BPF_PROG(follow_exit, struct task_struct *task)
 	return 0;
 }
 
-/* The first step of a scrape: settle every socket that has an owner, count and perhaps list them. */
+/* The first step of a scrape: settle every socket, count them, and list them if wanted. */
 SEC("iter/bpf_sk_storage_map")
 int walk_sockets(struct bpf_iter__bpf_sk_storage_map *context)
 {
-	struct owner *owner = context->value;
-	struct sock *sk = context->sk;
+	struct meter *meter = context->value;
+	struct sock *sk = context->sk; /* none: it is being freed */
 
-	if (!owner)
+	if (meter)
+		visit_socket(context->meta, sk, meter);
+	else
 		end_walk(context->meta);
-	else if (sk) /* none: it is being freed, and was settled before */
-		visit_socket(context->meta, sk, owner);
 	return 0;
 }
 

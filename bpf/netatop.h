@@ -24,8 +24,7 @@ enum reason { REASON_NO_SOCKET, REASON_KERNEL, REASON_NO_OWNER, REASON_OVERFLOW,
 enum loss {
 	LOSS_TASK_FULL,	    /* the task table is full */
 	LOSS_TASK_MEMORY,   /* the kernel had no memory for a task */
-	LOSS_OWNER_MEMORY,  /* the kernel refused a socket's owner storage */
-	LOSS_SOCKET_MEMORY, /* the kernel refused a socket's counter storage: counted without it */
+	LOSS_SOCKET_MEMORY, /* the kernel refused a socket its storage */
 	LOSSES
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /*
- * Where: sockets, their owners, and the counters that wait in them until they are settled.
+ * Where: sockets, their users, and the packets that wait in them until they are settled.
  *
  * `void *sk`: what the verifier takes for a socket differs from one kind of program to the next.
  */
@@ -12,22 +12,21 @@
 #include "task.bpf.h"
 
 /* Until a direction has its own user, it goes with the other's, and before that with the creator. */
-static __always_inline __u64 user_of(struct owner *owner, __u32 direction)
+static __always_inline __u64 user_of(struct meter *meter, __u32 direction)
 {
-	__u64 user = owner->user[direction & 1];
+	__u64 user = meter->user[direction & 1];
 
 	if (!user)
-		user = owner->user[!direction];
+		user = meter->user[!direction];
 	if (!user)
-		user = owner->user[USER_CREATOR];
+		user = meter->user[USER_CREATOR];
 	return user;
 }
 
-/* Take what is pending and give it to its user: exact against packets and other settles. */
-static __always_inline void settle_lane(struct pending *pending, struct owner *owner,
-					__u32 direction)
+/* Take what waits and give it to its user: exact against packets and other settles. */
+static __always_inline void settle_lane(struct meter *meter, __u32 direction)
 {
-	struct lane *lane = &pending->lane[direction & 1];
+	struct lane *lane = &meter->lane[direction & 1];
 	__u64 word = __sync_fetch_and_and(&lane->word, LANE_AT_ONCE) & ~LANE_AT_ONCE;
 	__u64 packets = word & LANE_PACKETS, bytes = word >> LANE_BYTES_SHIFT;
 
@@ -35,105 +34,169 @@ static __always_inline void settle_lane(struct pending *pending, struct owner *o
 		return;
 	__sync_fetch_and_add(&lane->settled_packets, packets);
 	__sync_fetch_and_add(&lane->settled_bytes, bytes);
-	account(owner ? user_of(owner, direction) : IDENTITY_NOBODY, pending->protocol, direction,
-		packets, bytes);
+	account(user_of(meter, direction), meter->protocol, direction, packets, bytes);
 }
 
-static __always_inline void settle(struct pending *pending, struct owner *owner)
+static __always_inline void settle(struct meter *meter)
 {
-	settle_lane(pending, owner, DIRECTION_RECEIVE);
-	settle_lane(pending, owner, DIRECTION_TRANSMIT);
-}
-
-/* Settle for the last time: a packet that comes later finds the mark and settles itself. */
-static __always_inline void close_pending(struct pending *pending, struct owner *owner)
-{
-	__sync_fetch_and_or(&pending->lane[DIRECTION_RECEIVE].word, LANE_AT_ONCE);
-	__sync_fetch_and_or(&pending->lane[DIRECTION_TRANSMIT].word, LANE_AT_ONCE);
-	settle(pending, owner);
-}
-
-/*
- * The last chance before a socket's storage vanishes. A packet that is under way on another
- * processor was added before the mark and is settled here, or finds the mark and settles itself; one
- * that makes the counters only now looks for `released` when it has made them.
- */
-static __always_inline void settle_for_good(void *sk)
-{
-	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, 0);
-	struct pending *pending;
-	__u64 released;
-
-	if (!owner)
+	if (meter->raw)
 		return;
-	/* The old value is asked for because only that orders this before the look-up (on arm64). */
-	released = __sync_fetch_and_or(&owner->released, 1);
-	barrier_var(released);
-	pending = bpf_sk_storage_get(&pendings, sk, 0, 0);
-	if (!pending)
-		return;
-	close_pending(pending, owner);
+	settle_lane(meter, DIRECTION_RECEIVE);
+	settle_lane(meter, DIRECTION_TRANSMIT);
 }
 
-/*
- * From now on the task uses the socket in this way. What is pending was the former user's; what
- * arrives between the two steps is the new one's. Kernel threads own nothing: what they do with a
- * process's socket they do for it, and their own sockets are the kernel's. A task outside the counted
- * cgroup owns only what it was handed from inside.
- */
-static __always_inline void claim(void *sk, struct task_struct *task, enum user how)
+/* What of a socket its meter must know. */
+struct kind {
+	__u16 type;
+	__u16 protocol;
+};
+
+/* NULL if the kernel refuses the storage. Two processors that open it at once get the same one. */
+static __always_inline struct meter *open_meter(void *sk, struct kind kind, __u64 cookie,
+						__u64 creator)
 {
-	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, 0);
-	struct pending *pending;
+	struct meter fresh = {.cookie = cookie, .protocol = protocol_of(kind.protocol)};
+
+	fresh.user[USER_CREATOR] = creator;
+	if (kind.type == SOCK_RAW) {
+		fresh.raw = 1;
+		fresh.lane[DIRECTION_RECEIVE].word = LANE_AT_ONCE;
+		fresh.lane[DIRECTION_TRANSMIT].word = LANE_AT_ONCE;
+	}
+	return bpf_sk_storage_get(&meters, sk, &fresh, BPF_SK_STORAGE_GET_F_CREATE);
+}
+
+static __always_inline __u64 listed_cookie(void *sk)
+{
+	return settings.list_sockets ? bpf_get_socket_cookie(sk) : 0;
+}
+
+/* The meter of a connection that was accepted and has seen neither packet nor use yet. */
+static __always_inline struct meter *open_accepted(void *sk, struct kind kind)
+{
+	struct listener *listener = bpf_sk_storage_get(&listeners, sk, 0, 0);
+
+	return listener ? open_meter(sk, kind, listed_cookie(sk), listener->owner) : NULL;
+}
+
+/* The short way of claim(): nothing changes, or nothing that matters to who gets the packets. */
+static __always_inline bool is_user(void *sk, struct task_struct *task, enum user how)
+{
+	struct meter *meter = bpf_sk_storage_get(&meters, sk, 0, 0);
 	__u64 identity;
 
-	if (owner && owner->user[how] == owner_identity(task))
-		return;
-	/* The direction was the task's already, by the other direction or as its creator. */
-	if (owner && how != USER_CREATOR && user_of(owner, how) == owner_identity(task)) {
-		owner->user[how] = owner_identity(task);
-		return;
-	}
-	if (task->flags & PF_KTHREAD || (!owner && !in_scope(task)))
-		return;
-	if (!owner)
-		owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!owner) {
-		lose(LOSS_OWNER_MEMORY);
-		return;
-	}
-	identity = enter_task(task);
-	pending = bpf_sk_storage_get(&pendings, sk, 0, 0);
-	if (pending)
-		settle(pending, owner);
-	if (how == USER_CREATOR)
-		owner->user[USER_RECEIVES] = owner->user[USER_TRANSMITS] = IDENTITY_NOBODY;
-	owner->user[how] = identity;
+	if (!meter)
+		return false;
+	identity = owner_identity(task);
+	if (meter->user[how] == identity)
+		return true;
+	if (user_of(meter, how) != identity)
+		return false;
+	meter->user[how] = identity;
+	return true;
 }
 
-/* A closed TCP socket may connect or listen again: its packets may wait again. */
-static __always_inline void reopen(void *sk)
+/*
+ * From now on the task uses the socket in this way. What waits was the former user's; what arrives
+ * between the two steps is the new one's. Kernel threads own nothing: what they do with a process's
+ * socket they do for it, and their own sockets are the kernel's. A task outside the counted cgroup
+ * owns only what it was handed from inside.
+ */
+static __always_inline void claim(void *sk, struct kind kind, struct task_struct *task,
+				  enum user how)
 {
-	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, 0);
-	struct pending *pending = bpf_sk_storage_get(&pendings, sk, 0, 0);
+	struct meter *meter;
+	__u64 identity;
 
-	if (!owner || !owner->released)
+	if (task->flags & PF_KTHREAD)
 		return;
-	owner->released = 0;
-	if (!pending)
+	meter = bpf_sk_storage_get(&meters, sk, 0, 0);
+	if (!meter)
+		meter = open_accepted(sk, kind);
+	if (!meter && !in_scope(task))
 		return;
-	__sync_fetch_and_and(&pending->lane[DIRECTION_RECEIVE].word, ~LANE_AT_ONCE);
-	__sync_fetch_and_and(&pending->lane[DIRECTION_TRANSMIT].word, ~LANE_AT_ONCE);
+	identity = enter_task(task);
+	if (!meter)
+		meter = open_meter(sk, kind, listed_cookie(sk), identity);
+	if (!meter) {
+		lose(LOSS_SOCKET_MEMORY);
+		return;
+	}
+	settle(meter);
+	if (how == USER_CREATOR)
+		meter->user[USER_RECEIVES] = meter->user[USER_TRANSMITS] = IDENTITY_NOBODY;
+	meter->user[how] = identity;
+}
+
+static __always_inline struct kind kind_of(struct sock *sk)
+{
+	struct kind kind = {.type = sk->sk_type, .protocol = sk->sk_protocol};
+
+	return kind;
+}
+
+static __always_inline void use_socket(struct sock *sk, enum user how)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	if (!is_user(sk, task, how))
+		claim(sk, kind_of(sk), task, how);
+}
+
+/*
+ * The last settle of a socket. A packet that is under way on another processor was added before the
+ * mark and is settled here, or finds the mark and settles itself.
+ */
+static __always_inline void settle_for_good(void *sk, struct kind kind)
+{
+	struct meter *meter = bpf_sk_storage_get(&meters, sk, 0, 0);
+
+	if (!meter)
+		meter = open_accepted(sk, kind);
+	if (!meter)
+		return;
+	__sync_fetch_and_or(&meter->lane[DIRECTION_RECEIVE].word, LANE_AT_ONCE);
+	__sync_fetch_and_or(&meter->lane[DIRECTION_TRANSMIT].word, LANE_AT_ONCE);
+	settle(meter);
+}
+
+/* A closed TCP socket connects or listens again: its packets may wait again. */
+static __always_inline void reopen(struct sock *sk)
+{
+	struct meter *meter = bpf_sk_storage_get(&meters, sk, 0, 0);
+
+	if (!meter || meter->raw)
+		return;
+	__sync_fetch_and_and(&meter->lane[DIRECTION_RECEIVE].word, ~LANE_AT_ONCE);
+	__sync_fetch_and_and(&meter->lane[DIRECTION_TRANSMIT].word, ~LANE_AT_ONCE);
+}
+
+/* The connections that it accepts will be its process's, until somebody uses them. */
+static __always_inline void bequeath(struct sock *sk, struct task_struct *task)
+{
+	struct listener fresh = {.owner = process_identity(task)}, *listener;
+
+	if (!bpf_sk_storage_get(&meters, sk, 0, 0))
+		return; /* nobody's */
+	listener = bpf_sk_storage_get(&listeners, sk, &fresh, BPF_SK_STORAGE_GET_F_CREATE);
+	if (listener)
+		listener->owner = fresh.owner;
+	else
+		lose(LOSS_SOCKET_MEMORY);
 }
 
 static __always_inline void change_state(struct sock *sk, int old_state, int new_state)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
+
 	if (new_state == TCP_CLOSE) {
-		settle_for_good(sk);
+		settle_for_good(sk, kind_of(sk));
 	} else if (old_state == TCP_CLOSE &&
 		   (new_state == TCP_SYN_SENT || new_state == TCP_LISTEN)) {
 		reopen(sk);
-		claim(sk, bpf_get_current_task_btf(), USER_CREATOR);
+		claim(sk, kind_of(sk), task, USER_CREATOR);
+		if (new_state == TCP_LISTEN)
+			bequeath(sk, task);
 	}
 }
 
@@ -147,63 +210,73 @@ static __always_inline bool is_kernel_socket(struct bpf_sock *sk)
 	return BPF_CORE_READ_BITFIELD(kernel_sk, sk_kern_sock);
 }
 
-static __always_inline void add_pending(struct lane *lane, struct pending *pending, void *sk,
-					struct traffic traffic)
+/* What is added to a word that is marked, or half full. */
+static __noinline int hurry(struct __sk_buff *skb, struct meter *meter, __u32 direction, __u64 word)
 {
-	__u64 before = __sync_fetch_and_add(&lane->word,
-					    traffic.bytes << LANE_BYTES_SHIFT | traffic.packets);
+	struct lane *lane;
 
-	if (before & LANE_HURRY)
-		settle(pending, bpf_sk_storage_get(&owners, sk, 0, 0));
+	if (!meter)
+		return 0; /* for the verifier */
+	if (!meter->raw) {
+		settle(meter);
+		return 0;
+	}
+	/* Taken back at once, and nobody settles a raw socket: the word is as it was. */
+	lane = &meter->lane[direction & 1];
+	__sync_fetch_and_add(&lane->word, -word);
+	account(user_of(meter, direction), skb_protocol(skb), direction, word & LANE_PACKETS,
+		word >> LANE_BYTES_SHIFT);
+	return 0;
 }
 
-/* A packet of a socket that has no counters of its own, yet or ever. */
+static __always_inline void add_packet(struct __sk_buff *skb, struct meter *meter, __u32 direction,
+				       struct traffic traffic)
+{
+	__u64 word = traffic.bytes << LANE_BYTES_SHIFT | traffic.packets;
+
+	if (__sync_fetch_and_add(&meter->lane[direction & 1].word, word) & LANE_HURRY)
+		hurry(skb, meter, direction, word);
+}
+
+/* A packet of a socket without a meter: the first of an accepted connection, or nobody's. */
 static __noinline int count_aside(struct __sk_buff *skb, __u32 direction)
 {
 	struct traffic traffic = skb_traffic(skb);
-	struct pending fresh = {}, *pending;
 	struct bpf_sock *sk = skb->sk;
-	struct owner *owner;
+	struct listener *listener;
+	struct meter *meter;
+	struct kind kind;
 
 	if (sk)
 		sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return 0; /* for the verifier: these programs run for full sockets only */
-	owner = bpf_sk_storage_get(&owners, sk, 0, 0);
-	if (!owner) {
-		/* Never pending: the kernel's own sockets end without a word to anybody. */
+	listener = bpf_sk_storage_get(&listeners, sk, 0, 0);
+	if (!listener) {
 		account_unidentified(is_kernel_socket(sk) ? REASON_KERNEL : REASON_NO_OWNER,
 				     skb_protocol(skb), direction, traffic);
 		return 0;
 	}
-	if (sk->type == SOCK_RAW) {
-		account(user_of(owner, direction), skb_protocol(skb), direction, traffic.packets,
+	kind.type = sk->type;
+	kind.protocol = sk->protocol;
+	meter = open_meter(sk, kind, listed_cookie(skb), listener->owner);
+	if (meter)
+		add_packet(skb, meter, direction, traffic);
+	else
+		account(listener->owner, protocol_of(kind.protocol), direction, traffic.packets,
 			traffic.bytes);
-		return 0;
-	}
-	fresh.protocol = protocol_of(sk->protocol);
-	pending = bpf_sk_storage_get(&pendings, sk, &fresh, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!pending) {
-		lose(LOSS_SOCKET_MEMORY);
-		account(user_of(owner, direction), fresh.protocol, direction, traffic.packets,
-			traffic.bytes);
-		return 0;
-	}
-	add_pending(&pending->lane[direction & 1], pending, sk, traffic);
-	if (owner->released)
-		close_pending(pending, owner);
 	return 0;
 }
 
 static __always_inline int count(struct __sk_buff *skb, enum direction direction)
 {
-	struct pending *pending = NULL;
+	struct meter *meter = NULL;
 	struct bpf_sock *sk = skb->sk;
 
 	if (sk)
-		pending = bpf_sk_storage_get(&pendings, sk, 0, 0);
-	if (pending)
-		add_pending(&pending->lane[direction], pending, sk, skb_traffic(skb));
+		meter = bpf_sk_storage_get(&meters, sk, 0, 0);
+	if (meter)
+		add_packet(skb, meter, direction, skb_traffic(skb));
 	else
 		count_aside(skb, direction);
 	return 1; /* let it pass */

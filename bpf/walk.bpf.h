@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
-/* Iterators: over the sockets that have an owner, and over the files of all tasks. */
+/* Iterators: over the meters of all sockets, and over the files of all tasks. */
 #ifndef NETATOP_WALK_H
 #define NETATOP_WALK_H
 
@@ -7,16 +7,26 @@
 #include "socket.bpf.h"
 #include "stray.bpf.h"
 
-static __always_inline long write_socket(struct seq_file *seq, struct sock *sk,
-					 struct pending *pending, struct owner *owner)
+/*
+ * The iterator holds no reference on the socket: it may be freed meanwhile, and its memory be another
+ * socket. So it is only read, which can't fault, by no helper; and what was read counts only if
+ * it is the meter's own socket before and after.
+ */
+static __always_inline bool is_still(struct sock *sk, struct meter *meter)
 {
-	struct socket_record record = {};
+	return (__u64)sk->__sk_common.skc_cookie.counter == meter->cookie;
+}
+
+/* Nonzero: there was no room for the record. */
+static __always_inline long write_socket(struct seq_file *seq, struct sock *sk, struct meter *meter)
+{
+	struct socket_record record = {.cookie = meter->cookie, .protocol = meter->protocol};
 	struct sock_common *common = &sk->__sk_common;
 
-	record.cookie = bpf_get_socket_cookie(sk);
+	if (!is_still(sk, meter))
+		return 0;
 	record.network_namespace = common->skc_net.net->ns.inum;
 	record.family = common->skc_family;
-	record.protocol = pending->protocol;
 	record.local_port = common->skc_num;
 	record.remote_port = bpf_ntohs(common->skc_dport);
 	record.state = common->skc_state;
@@ -28,60 +38,61 @@ static __always_inline long write_socket(struct seq_file *seq, struct sock *sk,
 		BPF_CORE_READ_INTO(&record.remote_address, common, skc_v6_daddr.in6_u.u6_addr8);
 	}
 	for (int direction = 0; direction < DIRECTIONS; direction++) {
-		record.owner[direction] = user_of(owner, direction);
-		record.traffic[direction].packets = pending->lane[direction].settled_packets;
-		record.traffic[direction].bytes = pending->lane[direction].settled_bytes;
+		record.owner[direction] = user_of(meter, direction);
+		record.traffic[direction].packets = meter->lane[direction].settled_packets;
+		record.traffic[direction].bytes = meter->lane[direction].settled_bytes;
 	}
-	return bpf_seq_write(seq, &record, sizeof(record));
+	return is_still(sk, meter) ? bpf_seq_write(seq, &record, sizeof(record)) : 0;
 }
 
 /* A thread that has ended leaves its sockets to its process, before its record goes. */
-static __always_inline void forget_thread(struct owner *owner, enum user how)
+static __always_inline void forget_thread(struct meter *meter, enum user how)
 {
-	__u64 identity = owner->user[how];
+	__u64 identity = meter->user[how];
 	struct task *task;
 
 	if (!(identity & IDENTITY_THREAD))
 		return;
 	task = bpf_map_lookup_elem(&tasks, &identity);
 	if (task && task->end_time_ns)
-		__sync_val_compare_and_swap(&owner->user[how], identity, task->process);
+		__sync_val_compare_and_swap(&meter->user[how], identity, task->process);
+}
+
+static __always_inline struct socket_summary *summary_of(struct bpf_iter_meta *meta)
+{
+	__u32 zero = 0;
+	struct socket_summary *counted = bpf_map_lookup_elem(&summary, &zero);
+
+	if (counted && meta->seq_num == 0)
+		__builtin_memset(counted, 0, sizeof(*counted));
+	return counted;
 }
 
 /* A record that finds no room is visited again at the next read, so it is counted when it is written. */
 static __always_inline void visit_socket(struct bpf_iter_meta *meta, struct sock *sk,
-					 struct owner *owner)
+					 struct meter *meter)
 {
-	struct pending *pending = bpf_sk_storage_get(&pendings, sk, 0, 0);
-	enum protocol protocol = protocol_of(sk->sk_protocol);
-	__u32 zero = 0;
-	struct socket_summary *counted = bpf_map_lookup_elem(&summary, &zero);
+	struct socket_summary *counted = summary_of(meta);
+	bool used;
 
-	if (!counted)
-		return;
-	if (meta->seq_num == 0)
-		__builtin_memset(counted, 0, sizeof(*counted));
-	if (pending)
-		settle(pending, owner);
+	settle(meter);
 	if (settings.count_threads)
 		for (int how = 0; how < USERS; how++)
-			forget_thread(owner, how);
-	if (pending && settings.list_sockets && write_socket(meta->seq, sk, pending, owner))
+			forget_thread(meter, how);
+	used = meter->lane[DIRECTION_RECEIVE].settled_packets ||
+	       meter->lane[DIRECTION_TRANSMIT].settled_packets;
+	if (settings.list_sockets && sk && used && write_socket(meta->seq, sk, meter))
 		return;
-	if (protocol < PROTOCOLS)
-		counted->sockets[protocol]++;
+	if (counted && meter->protocol < PROTOCOLS)
+		counted->sockets[meter->protocol]++;
 }
 
 static __always_inline void end_walk(struct bpf_iter_meta *meta)
 {
-	__u32 zero = 0;
-	struct socket_summary *counted = bpf_map_lookup_elem(&summary, &zero);
+	struct socket_summary *counted = summary_of(meta);
 
-	if (!counted)
-		return;
-	if (meta->seq_num == 0)
-		__builtin_memset(counted, 0, sizeof(*counted));
-	bpf_seq_write(meta->seq, counted, sizeof(*counted));
+	if (counted)
+		bpf_seq_write(meta->seq, counted, sizeof(*counted));
 }
 
 static __always_inline void own_opened(struct task_struct *task, struct file *file)
@@ -92,9 +103,11 @@ static __always_inline void own_opened(struct task_struct *task, struct file *fi
 	if (!socket)
 		return;
 	sk = socket->sk;
-	if (!sk || !is_inet(sk) || has_ended(task) || bpf_sk_storage_get(&owners, sk, 0, 0))
+	if (!sk || !is_inet(sk) || has_ended(task) || bpf_sk_storage_get(&meters, sk, 0, 0))
 		return;
-	claim(sk, task, USER_CREATOR);
+	claim(sk, kind_of(sk), task, USER_CREATOR);
+	if (sk->__sk_common.skc_state == TCP_LISTEN)
+		bequeath(sk, task);
 	/* It may have ended since: then nobody has told the record that was made for it. */
 	if (has_ended(task))
 		end_task(process_identity(task), process_exit_code(task));

@@ -220,11 +220,11 @@ class CoreObject:
         self._stack.callback(self._bpf.bpf_link__destroy, link)
 
     def _attach_iterators(self) -> None:
-        owners = IterMap(map_fd=self._bpf.bpf_map__fd(self._map("owners")))
+        meters = IterMap(map_fd=self._bpf.bpf_map__fd(self._map("meters")))
         options = IterOptions(
             sz=ctypes.sizeof(IterOptions),
-            link_info=ctypes.cast(ctypes.byref(owners), ctypes.c_void_p),
-            link_info_len=ctypes.sizeof(owners),
+            link_info=ctypes.cast(ctypes.byref(meters), ctypes.c_void_p),
+            link_info_len=ctypes.sizeof(meters),
         )
         for name, argument in (("walk_sockets", ctypes.byref(options)), ("walk_files", None)):
             link = self._bpf.pointer(

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
     Buffer: TypeAlias = bytes | bytearray | memoryview
 
-FINGERPRINT = 0xFD1D0505
+FINGERPRINT = 0xE2ECA231
 
 PROTOCOLS = ("tcp", "udp", "icmp", "other")
 DIRECTIONS = ("receive", "transmit")
 REASONS = ("no_socket", "kernel", "no_owner", "overflow")
-LOSSES = ("task_full", "task_memory", "owner_memory", "socket_memory")
+LOSSES = ("task_full", "task_memory", "socket_memory")
 
 TASK = struct.Struct("<Q Q Q Q I I I I 16s 16Q")
 
@@ -106,7 +106,10 @@ class SocketSummary(NamedTuple):
     @staticmethod
     def unpack_all(buffer: Buffer) -> Iterator[SocketSummary]:
         """Decode consecutive structs."""
-        return (SocketSummary(v[0:4]) for v in SOCKET_SUMMARY.iter_unpack(buffer))
+        return (
+            SocketSummary(v[0:4])
+            for v in SOCKET_SUMMARY.iter_unpack(buffer)
+        )
 
 
 COUNTERS = struct.Struct("<16Q")
@@ -120,7 +123,10 @@ class Counters(NamedTuple):
     @staticmethod
     def unpack_all(buffer: Buffer) -> Iterator[Counters]:
         """Decode consecutive structs."""
-        return (Counters(v[0:16]) for v in COUNTERS.iter_unpack(buffer))
+        return (
+            Counters(v[0:16])
+            for v in COUNTERS.iter_unpack(buffer)
+        )
 
 
 SETTINGS = struct.Struct("<I I I I Q")

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test may need."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Their assertions speak, too.
+pytest.register_assert_rewrite("tests.kernel.lab", "tests.workload")
+
+BTF = Path("/sys/kernel/btf/vmlinux")
+OBJECT = Path(__file__).parents[1] / "exporter/kernel/netatop.bpf.o"
+
+
+def _missing() -> str:
+    """Say what stands in the way of a kernel test, or nothing."""
+    if os.geteuid() != 0:
+        return "needs root"
+    if not BTF.exists():
+        return f"needs a kernel with type information: {BTF} does not exist"
+    if not OBJECT.exists():
+        return f"{OBJECT.name} is not built: make -C bpf"
+    return ""
+
+
+@pytest.fixture(autouse=True)
+def _kernel(request: pytest.FixtureRequest) -> None:
+    """Skip tests that need a kernel where there is none, unless that is to be a failure."""
+    if request.node.get_closest_marker("kernel") is None:
+        return
+    if reason := _missing():
+        if os.environ.get("NETATOP_REQUIRE_KERNEL") == "1":
+            pytest.fail(f"{reason} (NETATOP_REQUIRE_KERNEL=1)")
+        pytest.skip(f"{reason}; NETATOP_REQUIRE_KERNEL=1 makes this a failure")

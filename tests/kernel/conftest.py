@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab, for tests that take it as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.kernel.lab import open_lab
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.kernel.lab import Lab
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """Where one buffer is one packet."""
+    with open_lab() as opened:
+        yield opened
+
+
+@pytest.fixture
+def wide_lab() -> Iterator[Lab]:
+    """Where a buffer may carry many packets (GSO and GRO): the witnesses count buffers."""
+    with open_lab(single_packets=False) as opened:
+        for end in (opened.left, opened.right):
+            # What is in flight fits into every queue on its way: the link loses nothing.
+            end.namespace.set("net.ipv4.tcp_wmem", "4096 131072 131072")
+        yield opened
+
+
+@pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])
+def family(request: pytest.FixtureRequest) -> int:
+    """Both families."""
+    found: int = request.param
+    return found

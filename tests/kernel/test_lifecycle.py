@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tracers come and go: nothing stays behind in the kernel, and two do not disturb each other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter.kernel.core_loader import CoreTracer, Options
+from tests import workload
+from tests.kernel.lab import cgroup_root
+from tests.network import run
+from tests.workload import Process, wait_until
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from tests.kernel.lab import Lab
+
+pytestmark = pytest.mark.kernel
+
+KINDS = {"prog_id": "prog", "link_id": "link", "map_id": "map"}
+
+
+def _held(pid: int | str = "self") -> set[tuple[str, int]]:
+    """Return the kernel objects that a process holds: kind and id, from its descriptors."""
+    found = set()
+    for path in Path(f"/proc/{pid}/fdinfo").iterdir():
+        for line in path.read_text().splitlines() if path.exists() else ():
+            name, _, value = line.partition(":")
+            if name in KINDS:
+                found.add((KINDS[name], int(value)))
+    return found
+
+
+def _loaded() -> set[tuple[str, int]]:
+    """Return all objects that the kernel has."""
+    return {
+        (kind, entry["id"])
+        for kind in KINDS.values()
+        for entry in json.loads(run("bpftool", "-j", kind, "list"))
+    }
+
+
+def _attached() -> set[tuple[str, int]]:
+    """Return the programs attached to the root cgroup."""
+    text = run("bpftool", "-j", "cgroup", "show", str(cgroup_root()))
+    return {("prog", entry["id"]) for entry in json.loads(text or "[]")}
+
+
+def _assert_gone(objects: set[tuple[str, int]]) -> None:
+    """Wait until the kernel has freed them, which it does after a grace period."""
+    assert {kind for kind, _ in objects} == set(KINDS.values())
+    assert not objects & _attached()
+    wait_until(lambda: not objects & _loaded(), "objects freed")
+
+
+def test_close_leaves_nothing() -> None:
+    """After close() nothing is attached and nothing is loaded; closing again does no harm."""
+    before = _held()
+    tracer = CoreTracer(Options())
+    mine = _held() - before
+    assert mine <= _loaded()
+    assert mine & _attached()
+    tracer.close()
+    tracer.close()
+    assert _held() == before
+    _assert_gone(mine)
+
+
+def test_exception_leaves_nothing() -> None:
+    """The same after an error inside the block."""
+    before = _held()
+
+    def fail() -> None:
+        with CoreTracer(Options()):
+            mine.update(_held() - before)
+            message = "on purpose"
+            raise ZeroDivisionError(message)
+
+    mine: set[tuple[str, int]] = set()
+    with pytest.raises(ZeroDivisionError, match="on purpose"):
+        fail()
+    _assert_gone(mine)
+
+
+def _hold_tracer(talk: Connection) -> None:
+    """Be a process with a tracer that will never close it."""
+    with CoreTracer(Options()):
+        talk.send("attached")
+        talk.recv()
+
+
+def test_kill_leaves_nothing() -> None:
+    """The same after SIGKILL: the kernel takes the programs down with their process."""
+    before = _held()
+    with Process(_hold_tracer) as holder:
+        holder.hear()
+        mine = _held(holder.pid) - before
+        assert mine & _attached()
+        holder.kill()
+        holder.wait()
+    _assert_gone(mine)
+
+
+def test_two_tracers(lab: Lab) -> None:
+    """Two tracers at the same time count the same."""
+    connections, size = 31, 4099
+    with CoreTracer(Options()) as second:
+        twin = lab.twin(second)
+        start, twin_start = lab.read(), twin.read()
+        server = lab.start(workload.serve_tcp, lab.right.ipv4, connections, at=lab.right)
+        server.hear()
+        client = lab.start(workload.send_tcp, lab.right.ipv4, connections, size, at=lab.left)
+        client.wait()
+        server.wait()
+        passed, twin_passed = lab.since(start), twin.since(twin_start)
+    for seen in (passed, twin_passed):
+        seen.assert_law("tcp")
+        seen.assert_carried(client, lab.left, "tcp")
+        seen.assert_carried(server, lab.right, "tcp")
+    assert passed.processes == twin_passed.processes

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sockets end while packets are under way to them: nothing is lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exporter import model
+from exporter.kernel.core_loader import Options
+from tests import workload
+from tests.kernel.lab import open_lab, readable
+from tests.workload import CLOSED_PORT
+
+if TYPE_CHECKING:
+    from tests.kernel.lab import Lab
+
+pytestmark = pytest.mark.kernel
+
+
+def _without_time_wait(lab: Lab) -> None:
+    """Let connections end at once, so that the last packets of the peer find no socket."""
+    for end in (lab.left, lab.right):
+        end.namespace.set("net.ipv4.tcp_max_tw_buckets", 0)
+
+
+@pytest.mark.parametrize(("sockets", "groups"), [(20_011, 0), (2003, 7)], ids=["fast", "slow"])
+def test_udp_close_under_flood(lab: Lab, family: int, sockets: int, groups: int) -> None:
+    """Sockets are bound and closed while datagrams for their port arrive on the other processor.
+
+    A slow release is one during which the first packet of a socket arrives, and more after it.
+    """
+    address = lab.right.address(family)
+    start = lab.read()
+    sender = lab.start(workload.flood_udp, address, at=lab.left)
+    assert sender.hear() == "flooding"
+    closer = lab.start(
+        *(workload.open_and_close_udp, address, lab.right.device, sockets, groups), at=lab.right
+    )
+    closer.wait()
+    sender.tell("stop")
+    sent = sender.hear()
+    sender.wait()
+
+    passed = lab.since(start)
+    passed.assert_law("udp")
+    received = passed.processes[closer.pid]
+    assert model.pick(received, "udp", "receive", "packets") > 0
+    both = model.add(received, passed.nobodys)
+    assert model.pick(both, "udp", "receive", "packets") == sent
+    assert readable(passed.unidentified["no_owner"]) == {}
+
+
+def test_tcp_close_in_flight(lab: Lab, family: int) -> None:
+    """Connections are closed and reset by both sides while data is under way."""
+    _without_time_wait(lab)
+    address = lab.right.address(family)
+    start = lab.read()
+    server = lab.start(workload.serve_tcp_rudely, address, at=lab.right)
+    server.hear()
+    client = lab.start(workload.send_tcp_bravely, address, 2003, at=lab.left)
+    client.wait()
+    server.tell("stop")
+    server.wait()
+
+    passed = lab.since(start)
+    passed.assert_law("tcp")
+    assert readable(passed.unidentified["no_owner"]) == {}
+
+
+def test_tcp_never_accepted(lab: Lab, family: int) -> None:
+    """Connections that nobody accepts end with their listener, whose process owns them."""
+    connections, size = 101, 4099
+    address = lab.right.address(family)
+    start = lab.read()
+    listener = lab.start(workload.listen_only, address, at=lab.right)
+    listener.hear()
+    client = lab.start(workload.connect_and_wait, address, connections, size, at=lab.left)
+    client.hear()
+    listener.tell("close")
+    listener.wait()
+    client.wait()
+
+    passed = lab.since(start)
+    passed.assert_law("tcp")
+    passed.assert_carried(client, lab.left, "tcp")
+    passed.assert_carried(listener, lab.right, "tcp")
+    assert readable(passed.nobodys, "tcp") == {}
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["settled", "listed"])
+def test_settle_while_sockets_come_and_go(family: int, listed: bool) -> None:
+    """The walk over all sockets runs again and again while 20,000 of them live and die."""
+    sockets = 20_000
+    with open_lab(Options(list_sockets=listed)) as lab:
+        address = lab.right.address(family)
+        start = lab.read()
+        user = lab.start(workload.use_udp_sockets, address, CLOSED_PORT, sockets, at=lab.left)
+        settles = 0
+        while not user.ended:
+            lab.tracer.settle()
+            settles += 1
+        user.wait()
+        passed = lab.since(start)
+    passed.assert_law("udp")
+    assert settles > 1
+    expected = (sockets, sockets * ((28 if family == 4 else 48) + len(b"once")))
+    assert readable(passed.processes[user.pid]) == {"udp transmit": expected}
+
+
+def test_owner_changes_under_load(lab: Lab, family: int) -> None:
+    """Two processes send through one socket at once: what one gets is what the other does not."""
+    datagrams = 10_007
+    address = lab.right.address(family)
+    start = lab.read()
+    mother = lab.start(workload.share_udp_socket, address, CLOSED_PORT, datagrams, at=lab.left)
+    while not mother.ended:
+        lab.tracer.settle()
+    child = mother.hear()
+    mother.wait()
+
+    passed = lab.since(start)
+    passed.assert_law("udp")
+    sent = [passed.processes[pid] for pid in (mother.pid, child)]
+    assert sum(model.pick(c, "udp", "transmit", "packets") for c in sent) == 2 * datagrams

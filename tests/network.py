@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Network namespaces and virtual cables between them; gone when their `with` block ends."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import os
+import subprocess
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAMES = itertools.count(1)
+CLONE_NEWNET: Final = 0x40000000
+LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+OFFLOADS: Final = ("tso", "gso", "gro", "tx-udp-segmentation", "rx-gro-list")
+
+
+def run(*command: str, stdin: str | None = None) -> str:
+    """Run a command that must succeed; what it says goes into the error."""
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode:
+        message = f"{' '.join(command)}: exit status {done.returncode}: {done.stderr.strip()}"
+        raise RuntimeError(message)
+    return done.stdout
+
+
+class Namespace(NamedTuple):
+    """A network namespace; without a name, the one that the tests run in."""
+
+    name: str = ""
+
+    def run(self, *command: str, stdin: str | None = None) -> str:
+        """Run a command in it."""
+        inside = ("ip", "netns", "exec", self.name) if self.name else ()
+        return run(*inside, *command, stdin=stdin)
+
+    def enter(self) -> None:
+        """Move the calling thread into it (setns(2)); there is no way back."""
+        if not self.name:
+            return
+        fd = os.open(f"/run/netns/{self.name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if LIBC.setns(fd, CLONE_NEWNET):
+                code = ctypes.get_errno()
+                raise OSError(code, os.strerror(code), self.name)
+        finally:
+            os.close(fd)
+
+    def set(self, setting: str, value: object) -> None:
+        """Set a sysctl of the namespace, as net.ipv4.ip_forward."""
+        path = "/proc/sys/" + setting.replace(".", "/")
+        self.run("sh", "-c", f'echo "$1" > {path}', "sh", str(value))
+
+    def counters(self, file: str) -> dict[str, int]:
+        """Read the kernel's own counters: `snmp` as Icmp.InMsgs, `snmp6` as Icmp6InMsgs."""
+        lines = iter(self.run("cat", f"/proc/net/{file}").splitlines())
+        if file.endswith("6"):
+            return {name: int(value) for name, value in map(str.split, lines)}
+        return {
+            f"{names.split(':')[0]}.{name}": int(value)
+            for names, values in zip(lines, lines, strict=True)
+            for name, value in zip(names.split()[1:], values.split()[1:], strict=True)
+        }
+
+
+HOST: Final = Namespace()
+
+
+@contextlib.contextmanager
+def namespace() -> Iterator[Namespace]:
+    """Make a namespace with a unique name and its loopback device up."""
+    made = Namespace(f"netatop-{os.getpid()}-{next(NAMES)}")
+    run("ip", "netns", "add", made.name)
+    try:
+        # Nobody sends what the test did not ask for.
+        made.set("net.ipv6.conf.default.router_solicitations", 0)
+        made.set("net.ipv6.conf.default.accept_dad", 0)
+        made.set("net.ipv6.conf.default.accept_ra", 0)
+        run("ip", "-n", made.name, "link", "set", "lo", "up")
+        yield made
+    finally:
+        run("ip", "netns", "delete", made.name)
+
+
+class End(NamedTuple):
+    """One end of a cable."""
+
+    namespace: Namespace
+    device: str
+    hardware: str
+    ipv4: str
+    ipv6: str
+
+    def address(self, family: int) -> str:
+        """Return its address of a family: 4 or 6."""
+        return self.ipv4 if family == 4 else self.ipv6
+
+    def offload(self, *features: str, on: bool) -> None:
+        """Switch offloads of the device; a feature that it does not have stays as it is."""
+        for feature in features:
+            with contextlib.suppress(RuntimeError):
+                self.namespace.run("ethtool", "-K", self.device, feature, "on" if on else "off")
+
+    def carry_single_packets(self) -> None:
+        """Make each buffer one packet, so that who counts buffers counts packets."""
+        self.offload(*OFFLOADS, on=False)
+        self.namespace.run("ip", "link", "set", "dev", self.device, "gso_max_segs", "1")
+
+
+class Cable(NamedTuple):
+    """Two namespaces and a veth pair between them."""
+
+    left: End
+    right: End
+
+
+@contextlib.contextmanager
+def cable() -> Iterator[Cable]:
+    """Connect two new namespaces; neighbours are known, so nobody asks for them."""
+    with namespace() as left, namespace() as right:
+        ends = (
+            End(left, "veth0", "02:00:00:00:00:01", "198.51.100.1", "2001:db8::1"),
+            End(right, "veth0", "02:00:00:00:00:02", "198.51.100.2", "2001:db8::2"),
+        )
+        run(
+            *("ip", "link", "add", "veth0", "netns", left.name),
+            *("address", ends[0].hardware, "type", "veth"),
+            *("peer", "name", "veth0", "netns", right.name, "address", ends[1].hardware),
+        )
+        for end, other in (ends, ends[::-1]):
+            batch = "\n".join(
+                (
+                    "link set dev veth0 addrgenmode none",
+                    f"address add {end.ipv4}/24 dev veth0",
+                    f"address add {end.ipv6}/64 dev veth0 nodad",
+                    "link set dev veth0 up",
+                    f"neighbour add {other.ipv4} lladdr {other.hardware} dev veth0 nud permanent",
+                    f"neighbour add {other.ipv6} lladdr {other.hardware} dev veth0 nud permanent",
+                )
+            )
+            run("ip", "-n", end.namespace.name, "-batch", "-", stdin=batch)
+        yield Cable(*ends)
