@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make` prints what there is to make. CI runs `make check`. V=1 shows the commands.
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+Q := $(if $(V),,@)
+BIN := .venv/bin
+C_SOURCES := $(wildcard bpf/*.[ch] bench/*.[ch] tests/*/*.[ch])
+SCRIPTS := quickstart.sh .ci/run tests/e2e/bare_debian.sh
+GENERATED := exporter/kernel/layouts.py bpf/fingerprint.h
+
+help: ## Print this
+	$(Q)awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+bpf: ## Build the kernel programs
+	$(Q)$(MAKE) -C bpf
+
+layouts: ## Write the Python side of the structs shared with the kernel programs anew
+	$(Q)$(MAKE) -C bpf layouts
+
+lint: ## Look at everything without running it
+	$(Q)$(BIN)/ruff check --quiet .
+	$(Q)$(BIN)/ruff format --check --quiet .
+	$(Q)$(BIN)/mypy
+	$(Q)$(BIN)/lint-imports --no-logo
+	$(Q)$(BIN)/clang-format --dry-run -Werror $(C_SOURCES)
+	$(Q)$(BIN)/codespell
+	$(Q)$(BIN)/shellcheck $(SCRIPTS)
+	$(Q)$(MAKE) -C bpf headers
+	$(Q)before=$$(cat $(GENERATED)); $(MAKE) layouts || exit; \
+		[ "$$before" = "$$(cat $(GENERATED))" ] || \
+		{ echo "stale, written anew: $(GENERATED); commit them" >&2; exit 1; }
+
+format: ## Let the formatters have their way
+	$(Q)$(BIN)/ruff check --fix --exit-zero --quiet .
+	$(Q)$(BIN)/ruff format --quiet .
+	$(Q)$(BIN)/clang-format -i $(C_SOURCES)
+
+test: ## Test what needs neither root nor a kernel
+	$(Q)$(BIN)/pytest tests/unit
+
+test-kernel: bpf ## Test the programs in the running kernel (root)
+	$(Q)$(BIN)/pytest tests/kernel
+
+test-e2e: bpf ## Test the installed program from outside (root)
+	$(Q)$(BIN)/pytest tests/e2e
+
+check: lint bpf ## All of lint and tests: what CI runs (root)
+	$(Q)$(BIN)/pytest
+
+bare-debian: ## Try quickstart.sh in a bare Debian (root, network, some minutes)
+	$(Q)tests/e2e/bare_debian.sh
+
+bench: bpf ## Measure what a packet and a scrape cost (root)
+	$(Q)for file in $(filter-out bench/common.py,$(wildcard bench/*.py)); do \
+		$(BIN)/python $$file || exit; \
+	done
+
+clean: ## Remove what was built; .venv stays
+	$(Q)$(MAKE) -C bpf clean
+	$(Q)rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.PHONY: help bpf layouts lint format test test-kernel test-e2e check bare-debian bench clean
