@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SONAME: Final = "libbpf.so.1"
 LOG_CALLBACK = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
+OWN_ERRORS: Final = 4000
+"""enum libbpf_errno begins here (libbpf_legacy.h)."""
 VERIFIER_LINES: Final = 12
 """How much of a log an error message quotes; the rest is in LoadError.log."""
 
@@ -82,6 +84,7 @@ class ProgramInfo(ctypes.Structure):
 SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
     "libbpf_version_string": (c_char_p,),
     "libbpf_set_print": (c_void_p, LOG_CALLBACK),
+    "libbpf_strerror": (c_int, c_int, c_char_p, c_size_t),
     "libbpf_num_possible_cpus": (c_int,),
     "libbpf_probe_bpf_prog_type": (c_int, c_int, c_void_p),
     "libbpf_probe_bpf_map_type": (c_int, c_int, c_void_p),
@@ -246,5 +249,9 @@ def possible_processors() -> int:
 
 
 def describe(code: int) -> str:
-    """Return an errno as `EPERM (Operation not permitted)`."""
+    """Return an errno as `EPERM (Operation not permitted)`, one of libbpf's own in its words."""
+    if code >= OWN_ERRORS:
+        text = ctypes.create_string_buffer(128)
+        open_library().libbpf_strerror(code, text, len(text))
+        return text.value.decode(errors="replace")
     return f"{errno.errorcode.get(code, code)} ({os.strerror(code)})"

@@ -23,7 +23,7 @@ def mountinfo(directory: Path, *lines: str) -> Path:
 
 def test_finds_the_mount_beside_version_1(tmp_path: Path) -> None:
     """A hybrid host has many cgroup mounts and one of version 2; names may hold spaces."""
-    root = tmp_path / "uni fied"
+    root = tmp_path / "with space"
     root.mkdir()
     escaped = str(root).replace(" ", "\\040")
     info = mountinfo(
