@@ -95,6 +95,23 @@ static __always_inline __u32 header_length(const void *packet, read_packet read)
 	return found.offset + (data_offset >> 4) * 4;
 }
 
+/* The usual headers are there to be looked at; for others the helper is asked. */
+static __always_inline __u32 usual_header_length(const __u8 *ip, const __u8 *end)
+{
+	if (ip + IPV4_HEADER + 13 > end)
+		return 0;
+	if (ip[0] == 0x45) {
+		if (ip[9] == IPPROTO_TCP)
+			return IPV4_HEADER + (ip[IPV4_HEADER + 12] >> 4) * 4;
+		return ip[9] == IPPROTO_UDP ? IPV4_HEADER + 8 : 0;
+	}
+	if (ip[0] >> 4 != 6 || ip + IPV6_HEADER + 13 > end)
+		return 0;
+	if (ip[6] == IPPROTO_TCP)
+		return IPV6_HEADER + (ip[IPV6_HEADER + 12] >> 4) * 4;
+	return ip[6] == IPPROTO_UDP ? IPV6_HEADER + 8 : 0;
+}
+
 static __noinline __u32 skb_header_length(struct __sk_buff *skb)
 {
 	return header_length(skb, read_skb);
@@ -112,8 +129,11 @@ static __always_inline struct traffic skb_traffic(struct __sk_buff *skb)
 	__u32 segments = skb->gso_segs;
 
 	if (segments > 1) {
+		const __u8 *ip = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+		__u32 headers = usual_header_length(ip, end);
+
 		traffic.packets = segments;
-		traffic.bytes += (__u64)(segments - 1) * skb_header_length(skb);
+		traffic.bytes += (__u64)(segments - 1) * (headers ?: skb_header_length(skb));
 	}
 	return traffic;
 }
