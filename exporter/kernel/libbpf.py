@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SONAME: Final = "libbpf.so.1"
 LOG_CALLBACK = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
+WARN: Final = 0
+"""enum libbpf_print_level (libbpf.h)."""
 OWN_ERRORS: Final = 4000
 """enum libbpf_errno begins here (libbpf_legacy.h)."""
 VERIFIER_LINES: Final = 12
@@ -146,16 +148,18 @@ class Log:
     """What libbpf says while `capture` is active, last lines last."""
 
     def __init__(self) -> None:
-        self.lines: list[str] = []
+        self.messages: list[tuple[int, str]] = []
+        """Level (enum libbpf_print_level) and text."""
 
     @property
     def text(self) -> str:
         """Return all of it."""
-        return "".join(self.lines)
+        return "".join(text for _, text in self.messages)
 
     def quote(self) -> str:
-        """Return the lines that tell most: the last ones that are not mere statistics."""
-        lines = [line for line in self.text.splitlines() if line.strip()]
+        """Return the lines that tell most: the last of the warnings, without mere statistics."""
+        warnings = "".join(text for level, text in self.messages if level == WARN)
+        lines = [line for line in warnings.splitlines() if line.strip()]
         lines = [line for line in lines if not line.startswith(("processed ", "-- "))]
         shown = lines[-VERIFIER_LINES:]
         omitted = len(lines) - len(shown)
@@ -199,13 +203,13 @@ class Libbpf:
         text: bytes = self._library.libbpf_version_string()
         return text.decode().removeprefix("v")
 
-    def _on_log(self, _level: int, form: bytes, arguments: int) -> int:
+    def _on_log(self, level: int, form: bytes, arguments: int) -> int:
         log = self._log
         if log is None:
             return 0
         buffer = ctypes.create_string_buffer(65536)
         length: int = self._vsnprintf(buffer, len(buffer), form, arguments)
-        log.lines.append(buffer.value.decode(errors="replace"))
+        log.messages.append((level, buffer.value.decode(errors="replace")))
         return length
 
     @contextmanager
