@@ -69,11 +69,18 @@ class Feature(NamedTuple):
     detail: str = ""
 
 
-# mov r0, 1; exit: accepted by every program type that is probed (for tracing: mov r0, 0)
-RETURN: Final = {
-    value: struct.pack("<BBhi", 0xB7, 0, 0, value) + struct.pack("<BBhi", 0x95, 0, 0, 0)
-    for value in (0, 1)
-}
+def _code(*instructions: tuple[int, int, int, int]) -> bytes:
+    """Assemble: opcode, registers (source << 4 | target), offset, constant (RFC 9669, section 3)."""
+    return b"".join(struct.pack("<BBhi", *instruction) for instruction in instructions)
+
+
+EXIT: Final = (0x95, 0, 0, 0)
+# r0 = 0 or 1; exit: one of the two is accepted by every program type that is probed
+RETURN: Final = {value: _code((0xB7, 0, 0, value), EXIT) for value in (0, 1)}
+# r1 = 1; *(r10 - 8) = r1; r1 = fetch_add(*(r10 - 8), r1); r0 = 1; exit
+FETCH_ADD: Final = _code(
+    (0xB7, 1, 0, 1), (0x7B, 0x1A, -8, 0), (0xDB, 0x1A, -8, 0x01), (0xB7, 0, 0, 1), EXIT
+)
 
 
 class Probes:
@@ -89,6 +96,10 @@ class Probes:
         kinds = ProgramType
         attach = AttachType
         yield self._program("cgroup_skb", kinds.CGROUP_SKB, attach.CGROUP_INET_INGRESS)
+        yield self._loads(
+            Feature("atomic operations (Linux 5.12)", True, Answer.THERE),
+            self._load(kinds.CGROUP_SKB, attach.CGROUP_INET_INGRESS, code=FETCH_ADD),
+        )
         yield self._program("cgroup/sock_create", kinds.CGROUP_SOCK, attach.CGROUP_INET_SOCK_CREATE)
         yield self._program(
             "cgroup/sock_release", kinds.CGROUP_SOCK, attach.CGROUP_INET_SOCK_RELEASE
@@ -108,12 +119,12 @@ class Probes:
         )
         yield self._tcx()
 
-    def _load(self, kind: int, attach: int, target: int = 0) -> int:
-        """Load the smallest program; its descriptor, or -errno."""
+    def _load(self, kind: int, attach: int, target: int = 0, code: bytes = b"") -> int:
+        """Load a program, if none is given the smallest; its descriptor, or -errno."""
         options = LoadOptions(
             sz=ctypes.sizeof(LoadOptions), expected_attach_type=attach, attach_btf_id=target
         )
-        code = RETURN[0 if kind == ProgramType.TRACING else 1]
+        code = code or RETURN[0 if kind == ProgramType.TRACING else 1]
         with self._bpf.capture():
             fd: int = self._bpf.bpf_prog_load(
                 kind, b"probe", b"Dual MIT/GPL", code, len(code) // 8, ctypes.byref(options)
@@ -121,10 +132,14 @@ class Probes:
         return fd
 
     def _program(self, name: str, kind: int, attach: int, *, needed: bool = True) -> Feature:
-        fd = self._load(kind, attach)
+        return self._loads(Feature(name, needed, Answer.THERE), self._load(kind, attach))
+
+    @staticmethod
+    def _loads(feature: Feature, fd: int) -> Feature:
         if fd >= 0:
             os.close(fd)
-        return Feature(name, needed, *_judge(fd))
+        answer, detail = _judge(fd)
+        return feature._replace(answer=answer, detail=detail)
 
     def _find(self, name: str, kind: int) -> int:
         found: int = (
