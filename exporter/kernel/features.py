@@ -70,7 +70,7 @@ class Feature(NamedTuple):
 
 
 def _code(*instructions: tuple[int, int, int, int]) -> bytes:
-    """Assemble: opcode, registers (source << 4 | target), offset, constant (RFC 9669, section 3)."""
+    """Assemble opcode, registers (source << 4 | target), offset and constant (RFC 9669)."""
     return b"".join(struct.pack("<BBhi", *instruction) for instruction in instructions)
 
 
