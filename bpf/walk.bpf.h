@@ -30,6 +30,10 @@ static __always_inline long write_socket(struct seq_file *seq, struct sock *sk, 
 	record.local_port = common->skc_num;
 	record.remote_port = bpf_ntohs(common->skc_dport);
 	record.state = common->skc_state;
+	/* Closed, and not freed yet: no descriptor and no packet leads to it any more. */
+	if (record.state == TCP_CLOSE && !meter->raw &&
+	    meter->lane[DIRECTION_RECEIVE].word & LANE_AT_ONCE)
+		return 0;
 	if (record.family == AF_INET) {
 		*(__be32 *)record.local_address = common->skc_rcv_saddr;
 		*(__be32 *)record.remote_address = common->skc_daddr;

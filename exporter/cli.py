@@ -10,7 +10,6 @@ import os
 import platform
 import signal
 import sys
-import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 PROGRAM: Final = "netatop-exporter"
 UPKEEP_SECONDS: Final = 10.0
 """Less than packets can join a finished task (LATE_NS), so that none is left over."""
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 EPILOG: Final = """\
 exit status: 0 all is well, 1 the kernel or the host does not permit it, 2 wrong usage
@@ -51,19 +51,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        return _run(words)
+    except NetatopError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:
+        # Standard output: whatever else is opened has errors of its own. Python must not try to
+        # write again when it ends. That its reader has gone (EPIPE) is nobody's fault.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"{PROGRAM}: standard output: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _run(words: list[str]) -> int:
+    """Parse and run; help and version end here too, with SystemExit."""
+    try:
         parsed = _parse(words)
         log.start(parsed.log_level, parsed.log_format)
         command: Callable[[argparse.Namespace], int] = parsed.command
         return command(parsed)
-    except NetatopError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return error.exit_status
-    except BrokenPipeError:
-        # The reader has gone; Python must not try to write again when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    finally:
+        sys.stdout.flush()  # now, when a failure can still be told
 
 
 # Flags
@@ -79,9 +90,15 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, brief, text, command, groups in (
-        ("serve", "serve the counters (default)", SERVE, serve, (_kernel_flags, _web_flags)),
+        (
+            "serve",
+            "serve the counters (default)",
+            SERVE,
+            serve,
+            (_kernel_flags, _place_flags, _web_flags),
+        ),
         ("once", "print one exposition", ONCE, once, (_kernel_flags, _once_flags)),
-        ("status", "print totals of the running exporter", STATUS, show_status, (_web_flags,)),
+        ("status", "print totals of the running exporter", STATUS, show_status, (_place_flags,)),
         ("doctor", "examine this host", DOCTOR, run_doctor, (_kernel_flags,)),
     ):
         sub = commands.add_parser(name, help=brief, description=text, epilog=EPILOG)
@@ -113,6 +130,7 @@ def _kernel_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--cgroup-path",
         metavar="DIR",
+        type=config.directory,
         help="count the processes of this version 2 cgroup only (default: the whole host)",
         default=argparse.SUPPRESS,
     )
@@ -138,9 +156,9 @@ def _kernel_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _web_flags(parser: argparse.ArgumentParser) -> None:
+def _place_flags(parser: argparse.ArgumentParser) -> None:
     defaults = config.Settings()
-    group = parser.add_argument_group("web")
+    group = parser.add_argument_group("where the metrics are")
     group.add_argument(
         "--web.listen-address",
         dest="listen_address",
@@ -157,12 +175,15 @@ def _web_flags(parser: argparse.ArgumentParser) -> None:
         default=defaults.telemetry_path,
         help="path of the metrics",
     )
-    group.add_argument(
+
+
+def _web_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--web.max-requests",
         dest="max_requests",
         metavar="N",
         type=functools.partial(config.whole, "--web.max-requests", 1, 1000),
-        default=defaults.max_requests,
+        default=config.Settings().max_requests,
         help="connections at a time; more get status 503",
     )
 
@@ -210,10 +231,10 @@ def _options(parsed: argparse.Namespace) -> Options:
 def serve(parsed: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
     logger = logging.getLogger(PROGRAM)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    # The address first: that it is taken should be known before anything is loaded.
+    # Blocked and waited for: a handler may run too late, when the main thread has begun to wait.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    # The address first: that it is taken should be known before anything is loaded, and until then
+    # /readyz can say no.
     server = Server(
         parsed.listen_address, path=parsed.telemetry_path, max_requests=parsed.max_requests
     )
@@ -222,14 +243,13 @@ def serve(parsed: argparse.Namespace) -> int:
             logger.warning("no tracepoint %s: %s", tracepoint, loss)
         collector = _collector(tracer)
         server.expose = collector.expose
-        threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
         logger.info(
-            "%s serves http://%s%s", PROGRAM, parsed.listen_address.reachable, parsed.telemetry_path
+            "%s serves http://%s%s", PROGRAM, server.listens.reachable, parsed.telemetry_path
         )
-        while not stop.wait(UPKEEP_SECONDS):
+        while signal.sigtimedwait(STOP_SIGNALS, UPKEEP_SECONDS) is None:
             collector.keep_up(UPKEEP_SECONDS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         logger.info("stopping")
-        server.shutdown()
         collector.close()
     return 0
 

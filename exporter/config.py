@@ -58,9 +58,17 @@ def address(text: str) -> Address:
     return Address(match["six"] or match["host"] or "", port)
 
 
+def directory(text: str) -> str:
+    """Check the name of the cgroup. Raises ConfigError."""
+    if not text:
+        message = "--cgroup-path: found ''; accepted is a directory of the version 2 hierarchy"
+        raise ConfigError(message)
+    return text
+
+
 def telemetry_path(text: str) -> str:
     """Check the path of the metrics. Raises ConfigError."""
-    if not re.fullmatch(r"/[A-Za-z0-9/._~-]+", text) or text in {"/healthz", "/readyz"}:
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", text) or text in {"/healthz", "/readyz"}:
         message = (
             f"--web.telemetry-path: found {text!r}; accepted is a path like /metrics that is not "
             "/healthz or /readyz"

@@ -7,6 +7,7 @@ a limit of connections, and time limits, so that idle and slow clients harm nobo
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import html
 import logging
@@ -14,6 +15,7 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final
@@ -24,12 +26,17 @@ from exporter.negotiation import OPENMETRICS, TEXT, wants_gzip, wants_openmetric
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Self
 
     from exporter.config import Address
 
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS: Final = 10
+POLL_SECONDS: Final = 0.1
+"""How long the end may take to be noticed."""
+GRACE_SECONDS: Final = 1
+"""A client may take this long to say what it wants; then it has to make room if others wait."""
 ANY_SIX: Final = "::"
 GZIP_LEVEL: Final = 1
 """Level 6 costs 2.5 times as much for a third less."""
@@ -44,7 +51,7 @@ PAGE: Final = """<!DOCTYPE html>
 
 
 class Server(ThreadingHTTPServer):
-    """Listens from the start; answers once `serve_forever` runs."""
+    """Listens from the start, and answers in its `with` block."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -58,9 +65,13 @@ class Server(ThreadingHTTPServer):
         max_requests: int,
     ) -> None:
         self.path = path
+        self._address = address
         self.expose: Callable[[bool], bytes] | None = None
         """Scrapes; the argument: as OpenMetrics. None until the kernel programs are attached."""
         self._slots = threading.BoundedSemaphore(max_requests)
+        self._lock = threading.Lock()
+        self._waiting: dict[socket.socket, float] = {}
+        """Connections without a whole request, the oldest first, and since when."""
         try:
             family, host = _resolve(address)
             self.address_family = family
@@ -72,6 +83,21 @@ class Server(ThreadingHTTPServer):
             )
             raise ServeError(message) from error
 
+    def __enter__(self) -> Self:
+        """Begin to answer."""
+        threading.Thread(target=self.serve_forever, args=(POLL_SECONDS,), name="http").start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Answer no more and free the address; requests in progress are not waited for."""
+        self.shutdown()
+        self.server_close()
+
+    @property
+    def listens(self) -> Address:
+        """Return where it listens: with port 0, the port that the kernel chose."""
+        return self._address._replace(port=int(self.server_address[1]))
+
     def server_bind(self) -> None:
         """Bind, without the look-up of the host's own name that the base class makes."""
         if self.address_family == socket.AF_INET6 and self.server_address[0] == ANY_SIX:
@@ -80,7 +106,7 @@ class Server(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread of its own, or at once with 503 if too many are busy."""
-        if self._slots.acquire(blocking=False):
+        if self._slots.acquire(blocking=False) or self._make_room():
             try:
                 super().process_request(request, client_address)
             except BaseException:
@@ -94,11 +120,34 @@ class Server(ThreadingHTTPServer):
                 b"Connection: close\r\nContent-Length: 0\r\n\r\n"
             )
 
+    def _make_room(self) -> bool:
+        """Hang up on the client that has let us wait longest, and take its slot."""
+        with self._lock:
+            client, since = next(iter(self._waiting.items()), (None, 0.0))
+            if client is None or time.monotonic() - since < GRACE_SECONDS:
+                return False
+            del self._waiting[client]
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RD)  # its thread reads the end and gives the slot back
+        return self._slots.acquire(timeout=GRACE_SECONDS)
+
+    def expect(self, client: socket.socket) -> None:
+        """Note that a client has to say what it wants."""
+        with self._lock:
+            self._waiting.pop(client, None)
+            self._waiting[client] = time.monotonic()
+
+    def attend(self, client: socket.socket) -> None:
+        """Note that it has."""
+        with self._lock:
+            self._waiting.pop(client, None)
+
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Give the slot back in any case."""
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self.attend(request)
             self._slots.release()
 
     def handle_error(self, _request: Any, client_address: Any) -> None:
@@ -115,8 +164,14 @@ class Handler(BaseHTTPRequestHandler):
     sys_version = ""
     timeout = IDLE_SECONDS
 
+    def handle_one_request(self) -> None:
+        """Wait for a request and answer it."""
+        self.server.expect(self.connection)
+        super().handle_one_request()
+
     def do_GET(self) -> None:
         """Answer a request."""
+        self.server.attend(self.connection)
         path = self.path.partition("?")[0]
         if path == self.server.path:
             self._metrics()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import http.client
 import urllib.error
 import urllib.request
 from collections import defaultdict
@@ -30,8 +31,9 @@ def fetch(address: Address, path: str) -> str:
     try:
         with opener.open(url, timeout=TIMEOUT_SECONDS) as answer:
             text: bytes = answer.read(LIMIT_BYTES)
-    except (urllib.error.URLError, OSError) as error:
-        reason = getattr(error, "reason", error)
+    except (OSError, http.client.HTTPException) as error:
+        http_error = isinstance(error, http.client.HTTPException)
+        reason = repr(error) if http_error else getattr(error, "reason", error)
         message = (
             f"no exporter answers at {url}: {reason}; start one with 'netatop-exporter serve', or "
             "name its address with --web.listen-address"

@@ -16,6 +16,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from exporter.kernel import host
 from exporter.kernel.hooks import TRACEPOINTS
 from exporter.kernel.libbpf import LoadOptions, describe, open_library
 
@@ -191,6 +192,8 @@ def _judge(code: int) -> tuple[Answer, str]:
     """Turn a descriptor or -errno into an answer."""
     if code >= 0:
         return Answer.THERE, ""
-    if -code in {errno.EPERM, errno.EACCES} and os.geteuid() != 0:
+    if -code in {errno.EPERM, errno.EACCES} and host.missing_capabilities(
+        host.effective_capabilities()
+    ):
         return Answer.COULD_NOT_TELL, describe(-code)
     return Answer.NOT_THERE, describe(-code)

@@ -39,7 +39,9 @@ def test_bad_addresses(text: str) -> None:
     assert caught.value.exit_status == 2
 
 
-@pytest.mark.parametrize("text", ["", "metrics", "/", "/a b", "/healthz", "/readyz", "/a?b", "/ä"])
+@pytest.mark.parametrize(
+    "text", ["", "metrics", "/", "/a b", "/healthz", "/readyz", "/a?b", "/ä", "//a", "/a/"]
+)
 def test_bad_paths(text: str) -> None:
     """A path that another page has, or that no URL holds."""
     with pytest.raises(ConfigError, match=r"--web\.telemetry-path"):
