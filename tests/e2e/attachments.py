@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What bpftool says is loaded and attached, and who holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.network import run
+
+HOLDS = re.compile(r"^(link_id|prog_id):\s*(\d+)$", re.MULTILINE)
+
+
+class Attachments(NamedTuple):
+    """Ids of the kernel's links and programs; the kernel does not use one again."""
+
+    links: frozenset[int]
+    programs: frozenset[int]
+
+    def __and__(self, other: Attachments) -> Attachments:
+        return Attachments(self.links & other.links, self.programs & other.programs)
+
+    def __sub__(self, other: Attachments) -> Attachments:
+        return Attachments(self.links - other.links, self.programs - other.programs)
+
+    def __bool__(self) -> bool:
+        """Tell whether there is any."""
+        return bool(self.links or self.programs)
+
+
+def all_there() -> Attachments:
+    """Return everything: links, programs, and what is attached to cgroups without a link."""
+    attached = {
+        program["id"] for cgroup in _bpftool("cgroup", "tree") for program in cgroup["programs"]
+    }
+    return Attachments(
+        frozenset(link["id"] for link in _bpftool("link", "list")),
+        frozenset(program["id"] for program in _bpftool("prog", "list")) | attached,
+    )
+
+
+def held_by(pid: int) -> Attachments:
+    """Return what a process holds open (proc_pid_fdinfo(5))."""
+    found: dict[str, set[int]] = {"link_id": set(), "prog_id": set()}
+    for file in Path(f"/proc/{pid}/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed in the meantime
+            for kind, number in HOLDS.findall(file.read_text()):
+                found[kind].add(int(number))
+    return Attachments(frozenset(found["link_id"]), frozenset(found["prog_id"]))
+
+
+def left_since(before: Attachments) -> Attachments:
+    """Return what has come since and is held by no process: others may come and go meanwhile."""
+    left = all_there() - before
+    for process in Path("/proc").iterdir() if left else ():
+        if process.name.isdecimal():
+            with contextlib.suppress(OSError):
+                left -= held_by(int(process.name))
+    return left & all_there()
+
+
+def _bpftool(*words: str) -> list[Any]:
+    found: list[Any] = json.loads(run("bpftool", "--json", *words) or "[]")
+    return found

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a scrape said, read by prometheus_client's parsers and held to the law of conservation."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporter.model import DIRECTIONS, PROTOCOLS, UNITS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Labels: TypeAlias = frozenset[tuple[str, str]]
+
+NEVER_FALL: Final = re.compile(
+    r"netatop_(|group_|exited_|unidentified_)(receive|transmit)_(packets|bytes)_total"
+    r"|netatop_exited_processes_total|netatop_lost_total"
+)
+
+
+class Exposition:
+    """The samples of one scrape."""
+
+    def __init__(self, text: str, *, openmetrics: bool = False) -> None:
+        """Parse; a series that is there twice is a mistake."""
+        self.text = text
+        self.types: dict[str, str] = {}
+        self.samples: dict[tuple[str, Labels], float] = {}
+        for family in (parse_openmetrics if openmetrics else parse_text)(text):
+            assert family.name not in self.types, f"two families are named {family.name}"
+            self.types[family.name] = family.type
+            for sample in family.samples:
+                key = sample.name, frozenset(sample.labels.items())
+                assert key not in self.samples, f"series twice: {key}"
+                self.samples[key] = sample.value
+
+    def series(self, name: str, **labels: str) -> dict[Labels, float]:
+        """Return the series of that name which have these labels, and perhaps more."""
+        wanted = labels.items()
+        return {
+            found: value
+            for (sample, found), value in self.samples.items()
+            if sample == name and wanted <= found
+        }
+
+    def sum(self, name: str, **labels: str) -> float:
+        """Add up such series; 0 if there is none."""
+        return sum(self.series(name, **labels).values())
+
+    def traffic(self, subject: str, **labels: str) -> dict[str, float]:
+        """Return the four sums of such series: receive_packets, transmit_bytes and so on."""
+        return {
+            f"{direction}_{unit}": self.sum(f"netatop_{subject}{direction}_{unit}_total", **labels)
+            for direction in DIRECTIONS
+            for unit in UNITS
+        }
+
+    def label_values(self, name: str, label: str, **labels: str) -> set[str]:
+        """Return the values that a label has in such series."""
+        return {dict(found)[label] for found in self.series(name, **labels)}
+
+    def check_law(self) -> None:
+        """Total = groups + unidentified, and what the exited had used is part of the groups."""
+        for protocol in PROTOCOLS:
+            total = self.traffic("", protocol=protocol)
+            groups = self.traffic("group_", protocol=protocol)
+            strangers = self.traffic("unidentified_", protocol=protocol)
+            parts = {name: groups[name] + strangers[name] for name in total}
+            assert total == parts, f"the law is broken for {protocol}"
+            exited = self.traffic("exited_", protocol=protocol)
+            assert all(exited[name] <= groups[name] for name in exited), protocol
+
+    def check_growth(self, before: Exposition) -> None:
+        """Whatever must never fall has not fallen, and no series of it has gone."""
+        for key, value in before._lasting():
+            assert key in self.samples, f"series gone: {key}"
+            assert self.samples[key] >= value, f"series fell: {key}"
+
+    def _lasting(self) -> Iterator[tuple[tuple[str, Labels], float]]:
+        return ((k, v) for k, v in self.samples.items() if NEVER_FALL.fullmatch(k[0]))

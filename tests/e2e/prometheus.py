@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real Prometheus, with data of its own, that scrapes one exporter; and promtool."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import subprocess
+import urllib.parse
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from tests.e2e.program import LOCAL, free_port
+from tests.workload import PATIENCE, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CONFIGURATION: Final = """\
+global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+scrape_configs:
+  - job_name: netatop
+    static_configs: [{{targets: ['{target}']}}]
+"""
+
+
+class Point(NamedTuple):
+    """A sample as it is stored."""
+
+    time: float
+    value: float
+
+
+class Prometheus:
+    """A running server."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def _get(self, path: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(LOCAL, self._port, timeout=PATIENCE)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+    def is_ready(self) -> bool:
+        """Tell whether it answers queries."""
+        try:
+            return self._get("/-/ready")[0] == 200
+        except OSError:
+            return False
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """Return the result of an instant query, series by series."""
+        arguments = urllib.parse.urlencode({"query": expression})
+        status, body = self._get(f"/api/v1/query?{arguments}")
+        assert status == 200, body
+        found: list[dict[str, Any]] = json.loads(body)["data"]["result"]
+        return found
+
+    def value(self, expression: str) -> float:
+        """Return the one value of a query; 0 if there is none."""
+        found = self.query(expression)
+        assert len(found) <= 1
+        return float(found[0]["value"][1]) if found else 0.0
+
+    def points(self, selector: str) -> list[Point]:
+        """Return all stored samples of the one series that the selector matches."""
+        found = self.query(f"{selector}[10m]")
+        assert len(found) == 1, f"{selector}: {found}"
+        return [Point(time, float(value)) for time, value in found[0]["values"]]
+
+
+@contextlib.contextmanager
+def prometheus(target: str, folder: Path) -> Iterator[Prometheus]:
+    """Run Prometheus, which scrapes the target every second and keeps its data in the folder."""
+    port = free_port()
+    configuration = folder / "prometheus.yml"
+    configuration.write_text(CONFIGURATION.format(target=target))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            (
+                "prometheus",
+                f"--config.file={configuration}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address={LOCAL}:{port}",
+            ),
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+        )
+    try:
+        server = Prometheus(port)
+        wait_until(server.is_ready, "Prometheus is ready")
+        yield server
+        assert process.poll() is None, (folder / "log").read_text()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def lint(exposition: str) -> str:
+    """Return what `promtool check metrics` finds fault with: nothing, if all is well."""
+    done = subprocess.run(
+        ("promtool", "check", "metrics"),
+        input=exposition,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    return f"exit status {done.returncode}: {said}" if done.returncode or said else ""

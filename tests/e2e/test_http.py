@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The web server as clients see it: formats, paths, methods, and clients that misbehave."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gzip
+import http.client
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e import program, workers
+from tests.e2e.exposition import Exposition
+from tests.workload import PATIENCE, Process, wait_until
+
+if TYPE_CHECKING:
+    from tests.e2e.program import Program
+
+pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+PROMETHEUS_2 = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,"
+    "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+ACCEPTS = {
+    "": TEXT,
+    "*/*": TEXT,
+    "text/html,application/xhtml+xml,*/*;q=0.8": TEXT,
+    "text/plain": TEXT,
+    "text/plain;version=0.0.4": TEXT,
+    "text/plain;version=abc": TEXT,
+    "application/json": TEXT,
+    "application/openmetrics-text": OPENMETRICS,
+    "application/openmetrics-text;version=1.0.0": OPENMETRICS,
+    "application/openmetrics-text; version=0.0.1": OPENMETRICS,
+    "application/openmetrics-text;version=abc": TEXT,
+    "application/openmetrics-text;version=2.0.0,text/plain": TEXT,
+    "APPLICATION/OpenMetrics-Text": OPENMETRICS,
+    "application/openmetrics-text;q=0": TEXT,
+    "application/openmetrics-text;q=0.2,text/plain;q=0.9": TEXT,
+    "application/openmetrics-text;q=0.9,text/plain;q=0.2": OPENMETRICS,
+    "application/openmetrics-text;q=abc": TEXT,
+    ";;;,,q=": TEXT,
+    PROMETHEUS_2: OPENMETRICS,
+    PROMETHEUS_3: OPENMETRICS,
+}
+CLIENTS = 50
+IDLE = 60
+
+
+# Formats
+
+
+@pytest.mark.parametrize(("accept", "kind"), ACCEPTS.items())
+def test_negotiation(exporter: Program, accept: str, kind: str) -> None:
+    """The client gets what it prefers, in a form that the format's own parser reads."""
+    answer = exporter.ask(accept=accept)
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == kind
+    found = Exposition(answer.body.decode(), openmetrics=kind == OPENMETRICS)
+    found.check_law()
+    assert answer.body.endswith(b"\n# EOF\n") == (kind == OPENMETRICS)
+
+
+def test_no_accept_header(exporter: Program) -> None:
+    """Who does not say gets the text format, uncompressed."""
+    answer = exporter.ask()
+    assert answer.headers["Content-Type"] == TEXT
+    assert answer.headers["Content-Encoding"] is None
+    Exposition(answer.body.decode()).check_law()
+
+
+def test_formats_agree(exporter: Program, name: str) -> None:
+    """Both formats hold the same families with the same types."""
+    with Process(workers.talker, name, 11) as talker:
+        talker.hear()
+        talker.tell(7)
+        talker.hear()
+        text, openmetrics = exporter.scrape(), exporter.scrape(openmetrics=True)
+    # The text format has the suffix in the name of the family; its parser takes it off.
+    assert openmetrics.types == text.types
+    assert set(text.types.values()) == {"counter", "gauge"}
+    for found in (text, openmetrics):
+        assert found.traffic("group_", group=name, protocol="udp") == workers.traffic(7, 11)
+
+
+@pytest.mark.parametrize(
+    ("accept", "coded"),
+    [
+        ("gzip", True),
+        ("deflate, gzip;q=0.5", True),
+        ("*", True),
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("*, gzip;q=0", False),
+        ("br", False),
+    ],
+)
+def test_compression(exporter: Program, accept: str, coded: bool) -> None:
+    """The answer is compressed for those who accept it, and is the same then."""
+    answer = exporter.ask(accept_encoding=accept)
+    assert (answer.headers["Content-Encoding"] == "gzip") is coded
+    assert "Accept-Encoding" in answer.headers["Vary"]
+    body = gzip.decompress(answer.body) if coded else answer.body
+    Exposition(body.decode()).check_law()
+
+
+# Paths and methods
+
+
+def test_head(exporter: Program) -> None:
+    """HEAD gets the headers of GET and nothing more; the connection goes on."""
+    connection = http.client.HTTPConnection(program.LOCAL, exporter.port, timeout=PATIENCE)
+    with contextlib.closing(connection):
+        for path in ("/metrics", "/", "/healthz", "/readyz"):
+            connection.request("HEAD", path)
+            answer = connection.getresponse()
+            assert answer.status == 200
+            assert int(answer.headers["Content-Length"]) > 0
+            assert answer.read() == b""
+
+
+def test_connection_is_kept(exporter: Program) -> None:
+    """Prometheus scrapes on one connection: each answer is whole and new."""
+    connection = http.client.HTTPConnection(program.LOCAL, exporter.port, timeout=PATIENCE)
+    with contextlib.closing(connection):
+        for _ in range(3):
+            connection.request("GET", "/metrics")
+            Exposition(connection.getresponse().read().decode()).check_law()
+
+
+def test_page(exporter: Program) -> None:
+    """The page links to the metrics."""
+    answer = exporter.ask("/")
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert b'<a href="/metrics">' in answer.body
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_health(exporter: Program, path: str) -> None:
+    """A running exporter is alive and ready, and says so to programs and people."""
+    answer = exporter.ask(path)
+    assert answer.status == 200
+    assert answer.body.decode().strip()
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/metrics/", "/metricsx", "/../metrics", "/%2e"])
+def test_unknown_path(exporter: Program, path: str) -> None:
+    """It is not found, and the answer says where the metrics are."""
+    answer = exporter.ask(path)
+    assert answer.status == 404
+    assert b"/metrics" in answer.body
+
+
+def test_query_is_ignored(exporter: Program) -> None:
+    """Prometheus may add parameters."""
+    answer = exporter.ask("/metrics?collect[]=anything")
+    assert answer.status == 200
+    Exposition(answer.body.decode()).check_law()
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "BREW"])
+def test_other_methods(exporter: Program, method: str) -> None:
+    """There is nothing to change here."""
+    assert exporter.ask(method=method).status in {405, 501}
+    assert exporter.ask().status == 200
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET /metrics HTTP/9.9\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\n" + b"A: b\r\n" * 200 + b"\r\n",
+        b"GET /" + b"x" * 70000 + b" HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(40) + b"\r\n\r\n",
+        b"\r\n\r\n",
+    ],
+    ids=["words", "version", "headers", "long", "tls", "empty"],
+)
+def test_nonsense(exporter: Program, request_line: bytes) -> None:
+    """Whatever is sent, it is refused and the server goes on."""
+    with socket.create_connection((program.LOCAL, exporter.port), timeout=PATIENCE) as client:
+        client.sendall(request_line)
+        client.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionResetError):
+            said = client.recv(1 << 16)
+            assert b" 200 " not in said.partition(b"\r\n")[0]
+    assert exporter.ask().status == 200
+    assert "Traceback" not in exporter.log
+
+
+def test_another_path() -> None:
+    """The path of the metrics can be chosen; the usual one is unknown then."""
+    with program.serve(path="/netatop/all") as exporter:
+        exporter.scrape()
+        assert exporter.ask("/metrics").status == 404
+        assert b'<a href="/netatop/all">' in exporter.ask("/").body
+
+
+# Many clients
+
+
+def _attempt(exporter: Program) -> tuple[int, str]:
+    answer = exporter.ask()
+    if answer.status == 503:
+        assert answer.headers["Retry-After"]
+        return answer.status, ""
+    Exposition(answer.body.decode()).check_law()
+    return answer.status, answer.body.decode()
+
+
+def test_fifty_scrapes_at_once(name: str) -> None:
+    """Each gets a whole exposition or a clean 503; afterwards nothing is lost or stuck."""
+    with program.serve() as exporter, Process(workers.talker, name, 5) as talker:
+        talker.hear()
+        talker.tell(89)
+        talker.hear()
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            answers = list(pool.map(_attempt, [exporter] * CLIENTS))
+        assert {status for status, _ in answers} <= {200, 503}
+        whole = [Exposition(text) for status, text in answers if status == 200]
+        assert whole
+        for found in whole:
+            assert found.traffic("group_", group=name, protocol="udp") == workers.traffic(89, 5)
+        found = exporter.scrape()
+        assert found.traffic("group_", group=name, protocol="udp") == workers.traffic(89, 5)
+        assert set(found.series("netatop_scrape_stage_success").values()) == {1.0}
+
+
+def test_more_scrapes_than_slots() -> None:
+    """With room for one, a scrape while one is busy gets 503, and a later one works."""
+    with program.serve("--web.max-requests", "1") as exporter, ThreadPoolExecutor(CLIENTS) as pool:
+
+        def statuses() -> set[int]:
+            return {status for status, _ in pool.map(_attempt, [exporter] * CLIENTS)}
+
+        wait_until(lambda: 503 in statuses(), "some are sent away")
+        wait_until(lambda: exporter.ask().status == 200, "the slot is free again")
+
+
+def test_idle_connections() -> None:
+    """Connections that say nothing are closed in time: scrapes work again by themselves."""
+    with program.serve() as exporter, contextlib.ExitStack() as stack:
+        idle = [
+            stack.enter_context(socket.create_connection((program.LOCAL, exporter.port)))
+            for _ in range(IDLE)
+        ]
+        wait_until(lambda: exporter.ask().status == 200, "a scrape works in spite of them")
+        exporter.scrape()
+        assert all(connection.fileno() >= 0 for connection in idle)
+
+
+def test_slow_clients() -> None:
+    """Clients that never finish their request do not keep others out, however busy they look."""
+    with program.serve() as exporter, contextlib.ExitStack() as stack:
+        slow = [
+            stack.enter_context(socket.create_connection((program.LOCAL, exporter.port)))
+            for _ in range(IDLE)
+        ]
+
+        def scrape_works() -> bool:
+            for connection in slow:
+                with contextlib.suppress(OSError):
+                    connection.send(b"G")
+            return exporter.ask().status == 200
+
+        wait_until(scrape_works, "a scrape works in spite of them")
+        exporter.scrape()
+
+
+def test_client_that_does_not_read(exporter: Program) -> None:
+    """A client that asks and goes away, or never reads, harms nobody."""
+    with contextlib.ExitStack() as stack:
+        for leave in (True, False) * 5:
+            client = socket.create_connection((program.LOCAL, exporter.port))
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
+            if leave:
+                client.close()
+            else:
+                stack.enter_context(client)
+        exporter.scrape()
+    assert "Traceback" not in exporter.log
+
+
+# Where it listens
+
+
+@pytest.mark.parametrize(
+    ("listen", "clients"),
+    [("127.0.0.1:{}", ["127.0.0.1"]), ("[::1]:{}", ["::1"]), (":{}", ["127.0.0.1", "::1"])],
+)
+def test_listen_address(listen: str, clients: list[str]) -> None:
+    """It listens where it is told, in either family or both."""
+    port = program.free_port()
+    with program.start("--web.listen-address", listen.format(port)) as exporter:
+        for host in clients:
+            wait_until(functools.partial(_is_ready, exporter, host, port), f"{host} answers")
+        assert exporter.end() == 0
+
+
+def _is_ready(exporter: Program, host: str, port: int) -> bool:
+    assert exporter.process.poll() is None, exporter.log
+    connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
+    with contextlib.closing(connection), contextlib.suppress(OSError):
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    return False
+
+
+def test_any_port() -> None:
+    """With port 0 the kernel chooses; the log tells which port it is."""
+    with program.start("--web.listen-address", f"{program.LOCAL}:0") as exporter:
+        wait_until(lambda: " serves http://" in exporter.log, "it says where it serves")
+        port = int(exporter.log.partition(f"http://{program.LOCAL}:")[2].partition("/")[0])
+        assert port > 0
+        assert _is_ready(exporter, program.LOCAL, port)
+        assert exporter.end() == 0

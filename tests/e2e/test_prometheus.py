@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One minute with a real Prometheus: what it stores is what known workloads have used."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from tests.e2e import program, workers
+from tests.e2e.prometheus import Prometheus, lint, prometheus
+from tests.workload import Process, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.exposition import Exposition
+
+pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
+
+SCRAPES = 60
+PRELUDE = 7
+DATAGRAMS = 2003
+SECONDS = 20
+PROCESSES = 211
+
+
+class Minute(NamedTuple):
+    """What there is to see after it."""
+
+    server: Prometheus
+    pacer: str
+    """Sends PRELUDE datagrams, is scraped, then sends DATAGRAMS over SECONDS."""
+    crowd: str
+    """One process, which is scraped, then PROCESSES at once; each sends one datagram."""
+    exposition: Exposition
+    """A scrape with traffic, taken beside Prometheus."""
+
+
+@pytest.fixture(scope="module")
+def minute(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minute]:
+    """Let Prometheus scrape for a minute while known workloads run."""
+    pacer, crowd = workers.new_name(), workers.new_name()
+    folder = tmp_path_factory.mktemp("prometheus")
+    with program.serve() as exporter, prometheus(exporter.address, folder) as server:
+
+        def stored(group: str, at_least: int) -> bool:
+            packets = f'netatop_group_transmit_packets_total{{group="{group}",protocol="udp"}}'
+            return server.value(packets) >= at_least
+
+        with Process(workers.pacer, pacer, PRELUDE, DATAGRAMS, SECONDS) as pacing:
+            pacing.hear()
+            _send_crowd(crowd, 1)
+            wait_until(lambda: stored(pacer, PRELUDE), "the prelude is stored")
+            wait_until(lambda: stored(crowd, 1), "the first of the crowd is stored")
+            pacing.tell()
+            _send_crowd(crowd, PROCESSES)
+            exposition = exporter.scrape()
+            pacing.hear()
+            wait_until(lambda: stored(pacer, PRELUDE + DATAGRAMS), "all that it sent is stored")
+            pacing.tell()
+            assert pacing.wait() == 0
+        wait_until(lambda: len(server.points("up")) >= SCRAPES, "a minute has passed")
+        yield Minute(server, pacer, crowd, exposition)
+
+
+def _send_crowd(name: str, processes: int) -> None:
+    with Process(workers.crowd, name, processes, 0) as crowd:
+        crowd.hear()
+        crowd.wait()
+
+
+def _growth(minute: Minute, series: str) -> float:
+    """Return last - first of a series; it must not fall, for that would be a reset."""
+    values = [point.value for point in minute.server.points(series)]
+    assert all(a <= b for a, b in itertools.pairwise(values)), f"{series} fell: {values}"
+    return values[-1] - values[0]
+
+
+def test_always_up(minute: Minute) -> None:
+    """Every scrape succeeded, and none took longer than its second."""
+    points = minute.server.points("up")
+    assert len(points) >= SCRAPES
+    assert {point.value for point in points} == {1.0}
+
+
+def test_rate_of_known_workload(minute: Minute) -> None:
+    """What was sent while Prometheus looked is what its samples grew by, to the packet."""
+    labels = f'{{group="{minute.pacer}",protocol="udp"}}'
+    expected = workers.traffic(DATAGRAMS, 0)
+    for what, amount in expected.items():
+        assert _growth(minute, f"netatop_group_{what}_total{labels}") == amount
+    # For illustration: PromQL's own answer, which extrapolates to the ends of its window.
+    packets = f"netatop_group_transmit_packets_total{labels}"
+    window = f"{2 * SCRAPES}s"
+    assert minute.server.value(f"increase({packets}[{window}])") == pytest.approx(
+        DATAGRAMS, rel=0.1
+    )
+    assert minute.server.value(f"rate({packets}[{window}])") > 0
+
+
+def test_processes_between_scrapes(minute: Minute) -> None:
+    """Processes that no scrape has seen alive are in the samples of their group."""
+    labels = f'{{group="{minute.crowd}",outcome="exit"}}'
+    assert _growth(minute, f"netatop_exited_processes_total{labels}") == PROCESSES
+    for subject in ("group", "exited"):
+        labels = f'{{group="{minute.crowd}",protocol="udp"}}'
+        series = f"netatop_{subject}_transmit_packets_total{labels}"
+        assert _growth(minute, series) == PROCESSES
+
+
+def test_law_in_promql(minute: Minute) -> None:
+    """Prometheus too finds that the total is the sum of its parts."""
+    for what in ("receive_packets", "receive_bytes", "transmit_packets", "transmit_bytes"):
+        parts = " + ".join(
+            f"sum by (protocol) (netatop_{subject}_{what}_total)"
+            for subject in ("group", "unidentified")
+        )
+        total = f"sum by (protocol) (netatop_{what}_total)"
+        found = minute.server.query(f"{total} - ({parts})")
+        assert {series["metric"]["protocol"] for series in found} == {
+            "tcp",
+            "udp",
+            "icmp",
+            "other",
+        }
+        assert {series["value"][1] for series in found} == {"0"}
+
+
+def test_names_and_help(minute: Minute) -> None:
+    """Promtool finds nothing to complain of in a scrape with traffic."""
+    assert minute.exposition.sum("netatop_group_transmit_packets_total", group=minute.pacer)
+    assert lint(minute.exposition.text) == ""
+
+
+def test_promtool_finds_faults() -> None:
+    """It would: a counter without its suffix and without help is reported."""
+    assert "netatop_packets" in lint("# TYPE netatop_packets counter\nnetatop_packets 1\n")
