@@ -24,61 +24,45 @@ static __always_inline void fill_counters(struct counters *counters)
 }
 
 /* Each writes once, at the end of the walk. */
-#define WRITE(name, type, ...)                                                                     \
-	SEC("iter/task") int write_##name(struct bpf_iter__task *context)                          \
-	{                                                                                          \
-		type name = {};                                                                    \
-                                                                                                   \
-		if (context->task)                                                                 \
-			return 0;                                                                  \
-		__VA_ARGS__                                                                        \
-		bpf_seq_write(context->meta->seq, &name, sizeof(name));                            \
-		return 0;                                                                          \
+#define WRITE(name, type, ...) \
+	SEC("iter/task") int write_##name(struct bpf_iter__task *context) \
+	{ \
+		type name = {}; \
+\
+		if (context->task) \
+			return 0; \
+		__VA_ARGS__ \
+		bpf_seq_write(context->meta->seq, &name, sizeof(name)); \
+		return 0; \
 	}
 
 WRITE(counters, struct counters, fill_counters(&counters);)
 
-WRITE(task, struct task,
-	task.process = 1;
-	task.start_time_ns = 2;
-	task.end_time_ns = 3;
-	task.cgroup_id = 4;
-	task.tgid = 5;
-	task.pid = 6;
-	task.uid = 7;
-	task.exit_code = 8;
-	__builtin_memcpy(task.command, "command", sizeof("command"));
-	fill_counters(&task.counters);)
+WRITE(task, struct task, task.process = 1; task.start_time_ns = 2; task.end_time_ns = 3;
+      task.cgroup_id = 4; task.tgid = 5; task.pid = 6; task.uid = 7; task.exit_code = 8;
+      __builtin_memcpy(task.command, "command", sizeof("command")); fill_counters(&task.counters);)
 
-WRITE(socket_record, struct socket_record,
-	socket_record.cookie = 1;
-	socket_record.owner[DIRECTION_RECEIVE] = 2;
-	socket_record.owner[DIRECTION_TRANSMIT] = 3;
+WRITE(
+	socket_record, struct socket_record, socket_record.cookie = 1;
+	socket_record.owner[DIRECTION_RECEIVE] = 2; socket_record.owner[DIRECTION_TRANSMIT] = 3;
 	socket_record.traffic[DIRECTION_RECEIVE].packets = 4;
 	socket_record.traffic[DIRECTION_RECEIVE].bytes = 5;
 	socket_record.traffic[DIRECTION_TRANSMIT].packets = 6;
-	socket_record.traffic[DIRECTION_TRANSMIT].bytes = 7;
-	for (int i = 0; i < 16; i++) {
+	socket_record.traffic[DIRECTION_TRANSMIT].bytes = 7; for (int i = 0; i < 16; i++) {
 		socket_record.local_address[i] = 16 + i;
 		socket_record.remote_address[i] = 32 + i;
-	}
-	socket_record.network_namespace = 8;
-	socket_record.local_port = 9;
-	socket_record.remote_port = 10;
-	socket_record.family = AF_INET6;
-	socket_record.protocol = PROTOCOL_OTHER;
+	} socket_record.network_namespace = 8;
+	socket_record.local_port = 9; socket_record.remote_port = 10;
+	socket_record.family = AF_INET6; socket_record.protocol = PROTOCOL_OTHER;
 	socket_record.state = 11;)
 
-WRITE(socket_summary, struct socket_summary,
-	socket_summary.sockets[PROTOCOL_TCP] = 1;
-	socket_summary.sockets[PROTOCOL_UDP] = 2;
-	socket_summary.sockets[PROTOCOL_ICMP] = 3;
-	socket_summary.sockets[PROTOCOL_OTHER] = 4;)
+WRITE(socket_summary, struct socket_summary, socket_summary.sockets[PROTOCOL_TCP] = 1;
+      socket_summary.sockets[PROTOCOL_UDP] = 2; socket_summary.sockets[PROTOCOL_ICMP] = 3;
+      socket_summary.sockets[PROTOCOL_OTHER] = 4;)
 
 /* The other way: what user space has set. */
-WRITE(settings_read, struct settings,
-	settings_read.fingerprint = settings.fingerprint + 1;
-	settings_read.count_threads = settings.count_threads + 1;
-	settings_read.list_sockets = settings.list_sockets + 1;
-	settings_read.cgroup_level = settings.cgroup_level + 1;
-	settings_read.cgroup_id = settings.cgroup_id + 1;)
+WRITE(settings_read, struct settings, settings_read.fingerprint = settings.fingerprint + 1;
+      settings_read.count_threads = settings.count_threads + 1;
+      settings_read.list_sockets = settings.list_sockets + 1;
+      settings_read.cgroup_level = settings.cgroup_level + 1;
+      settings_read.cgroup_id = settings.cgroup_id + 1;)
