@@ -11,10 +11,11 @@
 #include "kernel.h"
 #include "netatop.h"
 
-static __always_inline enum protocol protocol_of(__u8 ip_protocol)
+static __always_inline enum protocol protocol_of(__u16 ip_protocol)
 {
 	switch (ip_protocol) {
 	case IPPROTO_TCP:
+	case IPPROTO_MPTCP: /* a socket's, never a packet's */
 		return PROTOCOL_TCP;
 	case IPPROTO_UDP:
 		return PROTOCOL_UDP;
