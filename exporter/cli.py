@@ -216,12 +216,18 @@ def _log_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _options(parsed: argparse.Namespace) -> Options:
+def _settings(parsed: argparse.Namespace) -> config.Settings:
+    """Return what was chosen; what a command has no flag for is as by default."""
+    flags = vars(parsed)
+    return config.Settings(**{k: flags[k] for k in config.Settings._fields if k in flags})
+
+
+def _options(settings: config.Settings) -> Options:
     return Options(
-        cgroup_path=getattr(parsed, "cgroup_path", None),
-        max_tasks=parsed.max_tasks,
-        count_threads=parsed.threads,
-        list_sockets=parsed.sockets,
+        cgroup_path=settings.cgroup_path,
+        max_tasks=settings.max_tasks,
+        count_threads=settings.threads,
+        list_sockets=settings.sockets,
     )
 
 
@@ -230,21 +236,24 @@ def _options(parsed: argparse.Namespace) -> Options:
 
 def serve(parsed: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
+    settings = _settings(parsed)
     logger = logging.getLogger(PROGRAM)
     # Blocked and waited for: a handler may run too late, when the main thread has begun to wait.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     # The address first: that it is taken should be known before anything is loaded, and until then
     # /readyz can say no.
     server = Server(
-        parsed.listen_address, path=parsed.telemetry_path, max_requests=parsed.max_requests
+        settings.listen_address,
+        path=settings.telemetry_path,
+        max_requests=settings.max_requests,
     )
-    with server, CoreTracer(_options(parsed)) as tracer:
+    with server, CoreTracer(_options(settings)) as tracer:
         for tracepoint, loss in {hook.tracepoint: hook.without for hook in tracer.missing}.items():
             logger.warning("no tracepoint %s: %s", tracepoint, loss)
         collector = _collector(tracer)
         server.expose = collector.expose
         logger.info(
-            "%s serves http://%s%s", PROGRAM, server.listens.reachable, parsed.telemetry_path
+            "%s serves http://%s%s", PROGRAM, server.listens.reachable, settings.telemetry_path
         )
         while signal.sigtimedwait(STOP_SIGNALS, UPKEEP_SECONDS) is None:
             collector.keep_up(UPKEEP_SECONDS)
@@ -256,7 +265,7 @@ def serve(parsed: argparse.Namespace) -> int:
 
 def once(parsed: argparse.Namespace) -> int:
     """Print one exposition."""
-    with CoreTracer(_options(parsed)) as tracer:
+    with CoreTracer(_options(_settings(parsed))) as tracer:
         collector = _collector(tracer)
         time.sleep(parsed.seconds)
         sys.stdout.buffer.write(collector.expose())
@@ -266,13 +275,14 @@ def once(parsed: argparse.Namespace) -> int:
 
 def show_status(parsed: argparse.Namespace) -> int:
     """Print the totals of a running exporter."""
-    print(status.report(status.fetch(parsed.listen_address, parsed.telemetry_path)))
+    settings = _settings(parsed)
+    print(status.report(status.fetch(settings.listen_address, settings.telemetry_path)))
     return 0
 
 
 def run_doctor(parsed: argparse.Namespace) -> int:
     """Examine the host."""
-    examination = doctor.examine(_options(parsed))
+    examination = doctor.examine(_options(_settings(parsed)))
     print("\n".join(examination.lines))
     return 0 if examination.works else 1
 
