@@ -6,9 +6,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import itertools
+import json
 import os
 import subprocess
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,12 @@ def run(*command: str, stdin: str | None = None) -> str:
         message = f"{' '.join(command)}: exit status {done.returncode}: {done.stderr.strip()}"
         raise RuntimeError(message)
     return done.stdout
+
+
+def run_json(*command: str) -> list[Any]:
+    """Run a command that prints a list as JSON; for an empty one some print nothing."""
+    found: list[Any] = json.loads(run(*command).strip() or "[]")
+    return found
 
 
 class Namespace(NamedTuple):

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from tests.network import run
+from tests.network import run_json
 
 HOLDS = re.compile(r"^(link_id|prog_id):\s*(\d+)$", re.MULTILINE)
 
@@ -34,11 +33,14 @@ class Attachments(NamedTuple):
 def all_there() -> Attachments:
     """Return everything: links, programs, and what is attached to cgroups without a link."""
     attached = {
-        program["id"] for cgroup in _bpftool("cgroup", "tree") for program in cgroup["programs"]
+        program["id"]
+        for cgroup in run_json("bpftool", "--json", "cgroup", "tree")
+        for program in cgroup["programs"]
     }
     return Attachments(
-        frozenset(link["id"] for link in _bpftool("link", "list")),
-        frozenset(program["id"] for program in _bpftool("prog", "list")) | attached,
+        frozenset(link["id"] for link in run_json("bpftool", "--json", "link", "list")),
+        frozenset(program["id"] for program in run_json("bpftool", "--json", "prog", "list"))
+        | attached,
     )
 
 
@@ -60,8 +62,3 @@ def left_since(before: Attachments) -> Attachments:
             with contextlib.suppress(OSError):
                 left -= held_by(int(process.name))
     return left & all_there()
-
-
-def _bpftool(*words: str) -> list[Any]:
-    found: list[Any] = json.loads(run("bpftool", "--json", *words) or "[]")
-    return found

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ import pytest
 from exporter.kernel.core_loader import CoreTracer, Options
 from tests import workload
 from tests.kernel.lab import cgroup_root
-from tests.network import run
+from tests.network import run_json
 from tests.workload import Process, wait_until
 
 if TYPE_CHECKING:
@@ -41,14 +40,14 @@ def _loaded() -> set[tuple[str, int]]:
     return {
         (kind, entry["id"])
         for kind in KINDS.values()
-        for entry in json.loads(run("bpftool", "-j", kind, "list"))
+        for entry in run_json("bpftool", "-j", kind, "list")
     }
 
 
 def _attached() -> set[tuple[str, int]]:
     """Return the programs attached to the root cgroup."""
-    text = run("bpftool", "-j", "cgroup", "show", str(cgroup_root()))
-    return {("prog", entry["id"]) for entry in json.loads(text or "[]")}
+    found = run_json("bpftool", "-j", "cgroup", "show", str(cgroup_root()))
+    return {("prog", entry["id"]) for entry in found}
 
 
 def _assert_gone(objects: set[tuple[str, int]]) -> None:
