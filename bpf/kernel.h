@@ -168,7 +168,7 @@ struct seq_file;
 
 struct bpf_iter_meta {
 	struct seq_file *seq;
-	__u64 seq_num;
+	__u64 session_id;
 };
 
 struct bpf_iter__bpf_sk_storage_map {

@@ -46,7 +46,8 @@ struct meter {
 	__u64 cookie;	/* of the socket, where sockets are listed */
 	__u32 protocol; /* enum protocol */
 	__u32 raw;	/* packets are of any protocol: none waits here, see hurry() */
-	__u64 _pad[2];	/* the storage's own header takes 8 bytes of the first cache line */
+	__u64 walk;	/* the last that has visited it */
+	__u64 _pad[1];	/* the storage's own header takes 8 bytes of the first cache line */
 	struct lane lane[DIRECTIONS];
 };
 
@@ -99,12 +100,17 @@ struct {
 	__type(value, __u64);
 } last_stray SEC(".maps");
 
-/* Sockets by protocol: scratch of `walk_sockets`, of which one runs at a time. */
+/* Scratch of the walk over all sockets, of which one runs at a time. */
+struct walk {
+	__u64 session; /* its id */
+	struct socket_summary summary;
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct socket_summary);
-} summary SEC(".maps");
+	__type(value, struct walk);
+} walks SEC(".maps");
 
 #endif

@@ -164,6 +164,19 @@ int walk_sockets(struct bpf_iter__bpf_sk_storage_map *context)
 	return 0;
 }
 
+/* The same on kernels where the iterator above is not safe. */
+SEC("iter/task_file")
+int walk_socket_files(struct bpf_iter__task_file *context)
+{
+	struct file *file = context->file;
+
+	if (file)
+		visit_file(context->meta, file);
+	else
+		end_walk(context->meta);
+	return 0;
+}
+
 /* At start: sockets that were open before; the task with the lowest id comes first and stays. */
 SEC("iter/task_file")
 int walk_files(struct bpf_iter__task_file *context)

@@ -98,6 +98,7 @@ struct settings {
 	__u32 list_sockets;
 	__u32 cgroup_level; /* of the cgroup that the programs are attached to */
 	__u64 cgroup_id;
+	__u64 walk_files; /* sockets are settled by way of files, see walk.bpf.h */
 };
 
 #pragma clang diagnostic pop

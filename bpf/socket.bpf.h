@@ -51,15 +51,19 @@ struct kind {
 	__u16 protocol;
 };
 
-/* NULL if the kernel refuses the storage. Two processors that open it at once get the same one. */
+/*
+ * NULL if the kernel refuses the storage. Two processors that open it at once get the same one.
+ * An accepted connection has no file before it is accepted: where the walk goes by files, its packets
+ * are settled at once until somebody uses it.
+ */
 static __always_inline struct meter *open_meter(void *sk, struct kind kind, __u64 cookie,
-						__u64 creator)
+						__u64 creator, bool accepted)
 {
 	struct meter fresh = {.cookie = cookie, .protocol = protocol_of(kind.protocol)};
 
 	fresh.user[USER_CREATOR] = creator;
-	if (kind.type == SOCK_RAW) {
-		fresh.raw = 1;
+	fresh.raw = kind.type == SOCK_RAW;
+	if (fresh.raw || (accepted && settings.walk_files)) {
 		fresh.lane[DIRECTION_RECEIVE].word = LANE_AT_ONCE;
 		fresh.lane[DIRECTION_TRANSMIT].word = LANE_AT_ONCE;
 	}
@@ -76,7 +80,16 @@ static __always_inline struct meter *open_accepted(void *sk, struct kind kind)
 {
 	struct listener *listener = bpf_sk_storage_get(&listeners, sk, 0, 0);
 
-	return listener ? open_meter(sk, kind, listed_cookie(sk), listener->owner) : NULL;
+	return listener ? open_meter(sk, kind, listed_cookie(sk), listener->owner, true) : NULL;
+}
+
+/* The socket is open, or open again: its packets may wait. */
+static __always_inline void let_wait(struct meter *meter)
+{
+	if (meter->raw || !(meter->lane[DIRECTION_RECEIVE].word & LANE_AT_ONCE))
+		return;
+	__sync_fetch_and_and(&meter->lane[DIRECTION_RECEIVE].word, ~LANE_AT_ONCE);
+	__sync_fetch_and_and(&meter->lane[DIRECTION_TRANSMIT].word, ~LANE_AT_ONCE);
 }
 
 /* The short way of claim(): nothing changes, or nothing that matters to who gets the packets. */
@@ -92,6 +105,7 @@ static __always_inline bool is_user(void *sk, struct task_struct *task, enum use
 		return true;
 	if (user_of(meter, how) != identity)
 		return false;
+	let_wait(meter);
 	meter->user[how] = identity;
 	return true;
 }
@@ -117,12 +131,13 @@ static __always_inline void claim(void *sk, struct kind kind, struct task_struct
 		return;
 	identity = enter_task(task);
 	if (!meter)
-		meter = open_meter(sk, kind, listed_cookie(sk), identity);
+		meter = open_meter(sk, kind, listed_cookie(sk), identity, false);
 	if (!meter) {
 		lose(LOSS_SOCKET_MEMORY);
 		return;
 	}
 	settle(meter);
+	let_wait(meter);
 	if (how == USER_CREATOR)
 		meter->user[USER_RECEIVES] = meter->user[USER_TRANSMITS] = IDENTITY_NOBODY;
 	meter->user[how] = identity;
@@ -160,17 +175,6 @@ static __always_inline void settle_for_good(void *sk, struct kind kind)
 	settle(meter);
 }
 
-/* A closed TCP socket connects or listens again: its packets may wait again. */
-static __always_inline void reopen(struct sock *sk)
-{
-	struct meter *meter = bpf_sk_storage_get(&meters, sk, 0, 0);
-
-	if (!meter || meter->raw)
-		return;
-	__sync_fetch_and_and(&meter->lane[DIRECTION_RECEIVE].word, ~LANE_AT_ONCE);
-	__sync_fetch_and_and(&meter->lane[DIRECTION_TRANSMIT].word, ~LANE_AT_ONCE);
-}
-
 /* The connections that it accepts will be its process's, until somebody uses them. */
 static __always_inline void bequeath(struct sock *sk, struct task_struct *task)
 {
@@ -193,7 +197,6 @@ static __always_inline void change_state(struct sock *sk, int old_state, int new
 		settle_for_good(sk, kind_of(sk));
 	} else if (old_state == TCP_CLOSE &&
 		   (new_state == TCP_SYN_SENT || new_state == TCP_LISTEN)) {
-		reopen(sk);
 		claim(sk, kind_of(sk), task, USER_CREATOR);
 		if (new_state == TCP_LISTEN)
 			bequeath(sk, task);
@@ -259,7 +262,7 @@ static __noinline int count_aside(struct __sk_buff *skb, __u32 direction)
 	}
 	kind.type = sk->type;
 	kind.protocol = sk->protocol;
-	meter = open_meter(sk, kind, listed_cookie(skb), listener->owner);
+	meter = open_meter(sk, kind, listed_cookie(skb), listener->owner, true);
 	if (meter)
 		add_packet(skb, meter, direction, traffic);
 	else

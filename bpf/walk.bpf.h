@@ -8,9 +8,13 @@
 #include "stray.bpf.h"
 
 /*
- * The iterator holds no reference on the socket: it may be freed meanwhile, and its memory be another
- * socket. So it is only read, which can't fault, by no helper; and what was read counts only if
- * it is the meter's own socket before and after.
+ * Two ways to all sockets. The iterator over the storages is the short one. It holds no reference on
+ * the socket: that may be freed meanwhile, and its memory be another socket. So it is only read, which
+ * can't fault, by no helper; and what was read counts only if it is the meter's own socket before
+ * and after.
+ *
+ * Since bpf_selem_unlink_nofail() (7.x) that iterator itself follows a null pointer when a socket
+ * is freed under it. On such kernels the walk goes over the files of all tasks, which are held.
  */
 static __always_inline bool is_still(struct sock *sk, struct meter *meter)
 {
@@ -62,23 +66,27 @@ static __always_inline void forget_thread(struct meter *meter, enum user how)
 		__sync_val_compare_and_swap(&meter->user[how], identity, task->process);
 }
 
-static __always_inline struct socket_summary *summary_of(struct bpf_iter_meta *meta)
+static __always_inline struct walk *this_walk(struct bpf_iter_meta *meta)
 {
 	__u32 zero = 0;
-	struct socket_summary *counted = bpf_map_lookup_elem(&summary, &zero);
+	struct walk *walk = bpf_map_lookup_elem(&walks, &zero);
 
-	if (counted && meta->seq_num == 0)
-		__builtin_memset(counted, 0, sizeof(*counted));
-	return counted;
+	if (walk && walk->session != meta->session_id) {
+		__builtin_memset(walk, 0, sizeof(*walk));
+		walk->session = meta->session_id;
+	}
+	return walk;
 }
 
 /* A record that finds no room is visited again at the next read, so it is counted when it is written. */
 static __always_inline void visit_socket(struct bpf_iter_meta *meta, struct sock *sk,
 					 struct meter *meter)
 {
-	struct socket_summary *counted = summary_of(meta);
+	struct walk *walk = this_walk(meta);
 	bool used;
 
+	if (!walk || meter->walk == walk->session)
+		return; /* two tasks may hold one socket */
 	settle(meter);
 	if (settings.count_threads)
 		for (int how = 0; how < USERS; how++)
@@ -87,16 +95,33 @@ static __always_inline void visit_socket(struct bpf_iter_meta *meta, struct sock
 	       meter->lane[DIRECTION_TRANSMIT].settled_packets;
 	if (settings.list_sockets && sk && used && write_socket(meta->seq, sk, meter))
 		return;
-	if (counted && meter->protocol < PROTOCOLS)
-		counted->sockets[meter->protocol]++;
+	meter->walk = walk->session;
+	if (meter->protocol < PROTOCOLS)
+		walk->summary.sockets[meter->protocol]++;
+}
+
+static __always_inline void visit_file(struct bpf_iter_meta *meta, struct file *file)
+{
+	struct socket *socket = bpf_sock_from_file(file);
+	struct meter *meter;
+	struct sock *sk;
+
+	if (!socket)
+		return;
+	sk = socket->sk;
+	if (!sk || !is_inet(sk))
+		return;
+	meter = bpf_sk_storage_get(&meters, sk, 0, 0);
+	if (meter)
+		visit_socket(meta, sk, meter);
 }
 
 static __always_inline void end_walk(struct bpf_iter_meta *meta)
 {
-	struct socket_summary *counted = summary_of(meta);
+	struct walk *walk = this_walk(meta);
 
-	if (counted)
-		bpf_seq_write(meta->seq, counted, sizeof(*counted));
+	if (walk)
+		bpf_seq_write(meta->seq, &walk->summary, sizeof(walk->summary));
 }
 
 static __always_inline void own_opened(struct task_struct *task, struct file *file)

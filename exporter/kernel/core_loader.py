@@ -41,7 +41,7 @@ class CoreTracer:
 
     def settle(self) -> model.SocketWalk:
         """Move what waits in the sockets to the tasks."""
-        return decode.walk(self._object.run("walk_sockets"))
+        return decode.walk(self._object.run(self._object.walk))
 
     def read(self) -> model.Snapshot:
         """Read all tables."""

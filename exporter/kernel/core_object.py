@@ -17,7 +17,7 @@ from exporter.errors import (
     UnsupportedKernelError,
 )
 from exporter.kernel import cgroups, host, layouts
-from exporter.kernel.hooks import ITERATORS, PACKETS, TRACEPOINTS
+from exporter.kernel.hooks import ITERATORS, PACKETS, TRACEPOINTS, UNSAFE_WALK, WALKS
 from exporter.kernel.libbpf import IterMap, IterOptions, ProgramInfo, describe, open_library
 from exporter.kernel.tables import Table, read_iterator
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 OBJECT: Final = Path(__file__).with_name("netatop.bpf.o")
 BTF: Final = Path("/sys/kernel/btf/vmlinux")
-BTF_KIND_TYPEDEF: Final = 8
+BTF_KIND_TYPEDEF, BTF_KIND_FUNC = 8, 12
 
 
 class Options(NamedTuple):
@@ -38,6 +38,8 @@ class Options(NamedTuple):
     max_tasks: int = 65536
     count_threads: bool = False
     list_sockets: bool = False
+    walk_files: bool = False
+    """Settle by way of files even where the iterator over sockets is safe: for tests."""
     object_path: Path = OBJECT
 
 
@@ -58,6 +60,8 @@ class CoreObject:
         self.programs: dict[str, int] = {}
         self.missing: list[Hook] = []
         """Optional hooks that this kernel does not have."""
+        self.walk = WALKS[0]
+        """The iterator that settles all sockets."""
         self._stack = contextlib.ExitStack()
         self._cgroup = cgroups.open_cgroup(options.cgroup_path)
         self._stack.callback(self._cgroup.close)
@@ -150,6 +154,7 @@ class CoreObject:
             options.list_sockets,
             cgroup.level,
             cgroup.cgroup_id,
+            self.walk == "walk_socket_files",
         )
         self._bpf.call(
             "bpf_map__set_initial_value",
@@ -166,11 +171,16 @@ class CoreObject:
         )
 
     def _choose(self) -> None:
-        """Leave out the optional programs whose tracepoint this kernel does not have."""
+        """Leave out what this kernel does not have, and the walk that is not taken."""
         types = self._bpf.btf__load_vmlinux_btf()
         if not types:
             message = f"{BTF}: {describe(ctypes.get_errno())}"
             raise UnsupportedKernelError(message)
+        unsafe = self._bpf.btf__find_by_name_kind(types, UNSAFE_WALK.encode(), BTF_KIND_FUNC) > 0
+        self.walk = WALKS[unsafe or self._options.walk_files]
+        for walk in WALKS:
+            if walk != self.walk:
+                self._bpf.bpf_program__set_autoload(self.programs[walk], False)
         for hook in TRACEPOINTS:
             name = f"btf_trace_{hook.tracepoint}".encode()
             there = self._bpf.btf__find_by_name_kind(types, name, BTF_KIND_TYPEDEF) > 0
@@ -182,8 +192,8 @@ class CoreObject:
 
     def _load(self) -> None:
         self._check_sizes()
-        self._set()
         self._choose()
+        self._set()
         with self._bpf.capture() as log:
             code = -self._bpf.bpf_object__load(self._object)
         if code:
@@ -226,7 +236,8 @@ class CoreObject:
             link_info=ctypes.cast(ctypes.byref(meters), ctypes.c_void_p),
             link_info_len=ctypes.sizeof(meters),
         )
-        for name, argument in (("walk_sockets", ctypes.byref(options)), ("walk_files", None)):
+        target = ctypes.byref(options) if self.walk == "walk_sockets" else None
+        for name, argument in ((self.walk, target), ("walk_files", None)):
             link = self._bpf.pointer(
                 "bpf_program__attach_iter",
                 self.programs[name],

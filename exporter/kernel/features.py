@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.kernel import host
-from exporter.kernel.hooks import TRACEPOINTS
+from exporter.kernel.hooks import TRACEPOINTS, UNSAFE_WALK
 from exporter.kernel.libbpf import LoadOptions, describe, open_library
 
 if TYPE_CHECKING:
@@ -107,8 +107,11 @@ class Probes:
         )
         for hook in {hook.tracepoint: hook for hook in TRACEPOINTS}.values():
             yield self._tracepoint(hook)
-        for iterator in ("bpf_sk_storage_map", "task_file"):
-            yield self._function(f"iterator {iterator}", f"bpf_iter_{iterator}")
+        yield self._socket_iterator()
+        yield self._named(
+            Feature("iterator task_file", True, Answer.NOT_THERE),
+            self._find("bpf_iter_task_file", BTF_KIND_FUNC),
+        )
         yield self._fentry()
         yield Feature(
             "kprobe (not used yet)",
@@ -153,9 +156,13 @@ class Probes:
         name = f"tracepoint {hook.tracepoint}"
         return self._named(Feature(name, not hook.without, Answer.NOT_THERE, hook.without), found)
 
-    def _function(self, title: str, name: str) -> Feature:
-        found = self._find(name, BTF_KIND_FUNC)
-        return self._named(Feature(title, True, Answer.NOT_THERE), found)
+    def _socket_iterator(self) -> Feature:
+        name = "iterator bpf_sk_storage_map"
+        if self._find(UNSAFE_WALK, BTF_KIND_FUNC) > 0:
+            detail = "not safe on this kernel: sockets are settled by way of files"
+            return Feature(name, False, Answer.NOT_THERE, detail)
+        found = self._find("bpf_iter_bpf_sk_storage_map", BTF_KIND_FUNC)
+        return self._named(Feature(name, True, Answer.NOT_THERE), found)
 
     def _named(self, feature: Feature, found: int) -> Feature:
         if not self._types:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     Buffer: TypeAlias = bytes | bytearray | memoryview
 
-FINGERPRINT = 0xE2ECA231
+FINGERPRINT = 0x0B1A23A4
 
 PROTOCOLS = ("tcp", "udp", "icmp", "other")
 DIRECTIONS = ("receive", "transmit")
@@ -129,17 +129,18 @@ class Counters(NamedTuple):
         )
 
 
-SETTINGS = struct.Struct("<I I I I Q")
+SETTINGS = struct.Struct("<I I I I Q Q")
 
 
 class Settings(NamedTuple):
-    """struct settings, 24 bytes."""
+    """struct settings, 32 bytes."""
 
     fingerprint: int
     count_threads: int
     list_sockets: int
     cgroup_level: int
     cgroup_id: int
+    walk_files: int
 
     @staticmethod
     def unpack_all(buffer: Buffer) -> Iterator[Settings]:
@@ -151,6 +152,7 @@ class Settings(NamedTuple):
                 v[2],
                 v[3],
                 v[4],
+                v[5],
             )
             for v in SETTINGS.iter_unpack(buffer)
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.kernel.core_loader import Options
 from tests.kernel.lab import open_lab
 
 if TYPE_CHECKING:
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
     from tests.kernel.lab import Lab
 
 
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    """Where one buffer is one packet."""
-    with open_lab() as opened:
+@pytest.fixture(params=[False, True], ids=["walk-sockets", "walk-files"])
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Where one buffer is one packet; with either way to settle all sockets."""
+    with open_lab(Options(walk_files=request.param)) as opened:
         yield opened
 
 

@@ -65,4 +65,5 @@ WRITE(settings_read, struct settings, settings_read.fingerprint = settings.finge
       settings_read.count_threads = settings.count_threads + 1;
       settings_read.list_sockets = settings.list_sockets + 1;
       settings_read.cgroup_level = settings.cgroup_level + 1;
-      settings_read.cgroup_id = settings.cgroup_id + 1;)
+      settings_read.cgroup_id = settings.cgroup_id + 1;
+      settings_read.walk_files = settings.walk_files + 1;)

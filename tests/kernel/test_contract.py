@@ -29,6 +29,7 @@ SETTINGS = {
     "list_sockets": 13,
     "cgroup_level": 14,
     "cgroup_id": 1 << 40,
+    "walk_files": 1 << 41,
 }
 COUNTERS = {
     (protocol, direction, unit): 1000 + 100 * p + 10 * d + u

@@ -89,11 +89,12 @@ def test_tcp_never_accepted(lab: Lab, family: int) -> None:
     assert readable(passed.nobodys, "tcp") == {}
 
 
+@pytest.mark.parametrize("walk_files", [False, True], ids=["walk-sockets", "walk-files"])
 @pytest.mark.parametrize("listed", [False, True], ids=["settled", "listed"])
-def test_settle_while_sockets_come_and_go(family: int, listed: bool) -> None:
+def test_settle_while_sockets_come_and_go(family: int, listed: bool, walk_files: bool) -> None:
     """The walk over all sockets runs again and again while 20,000 of them live and die."""
     sockets = 20_000
-    with open_lab(Options(list_sockets=listed)) as lab:
+    with open_lab(Options(list_sockets=listed, walk_files=walk_files)) as lab:
         address = lab.right.address(family)
         start = lab.read()
         user = lab.start(workload.use_udp_sockets, address, CLOSED_PORT, sockets, at=lab.left)
