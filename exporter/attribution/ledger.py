@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 KEEP_NS: Final = 16 * 10**9
 """A record is kept this long after its task: a second more than packets can join it (LATE_NS)."""
+MAX_GROUPS: Final = 4096
+"""Any program can change its name as often as it likes; what comes after so many is `other`."""
+OTHER: Final = "other"
 
 
 class Ledger:
@@ -79,7 +82,7 @@ class Ledger:
         """Add what a process has used since the last report to its group."""
         identity, counters = process.identity, process.counters
         before = self._seen.get(identity, ZERO)
-        group = self._group_of(process)
+        group = self._group(process)
         delta = subtract(counters, before)
         if counters != before:
             self._seen[identity] = counters
@@ -94,6 +97,10 @@ class Ledger:
         group = self._exit_group[identity]
         self._exited[group] = add(self._exited.get(group, ZERO), delta)
 
+    def _group(self, task: TaskRecord) -> str:
+        name = self._group_of(task)
+        return name if name in self._groups or len(self._groups) < MAX_GROUPS else OTHER
+
     def _drop_gone(self, processes: list[TaskRecord]) -> None:
         """Forget processes that the kernel has forgotten."""
         there = {process.identity for process in processes}
@@ -104,7 +111,7 @@ class Ledger:
 
     def _show(self, processes: list[TaskRecord]) -> Iterable[ProcessTraffic]:
         for task in _newest(processes, lambda task: task.pid):
-            yield ProcessTraffic(task.pid, task.name, self._group_of(task), task.counters)
+            yield ProcessTraffic(task.pid, task.name, self._group(task), task.counters)
 
 
 def _newest(tasks: list[TaskRecord], key: Callable[[TaskRecord], int]) -> Iterable[TaskRecord]:

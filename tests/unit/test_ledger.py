@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from exporter import model
-from exporter.attribution.ledger import KEEP_NS, Ledger
+from exporter.attribution.ledger import KEEP_NS, MAX_GROUPS, Ledger
 from exporter.attribution.namer import by_command
 from tests.unit.facts import SECOND, counters, process, snapshot, thread
 
@@ -123,6 +123,16 @@ def test_threads_are_shown_and_not_added() -> None:
     assert report.groups == {"p": SENT}
     assert [(t.pid, t.tid) for t in report.threads] == [(10, 12)]
     assert report.tasks == {"process": 1, "thread": 1}
+
+
+def test_groups_are_bounded() -> None:
+    """A program that changes its name for ever fills the list once; the rest is `other`."""
+    book = ledger()
+    names = [f"n{number}" for number in range(MAX_GROUPS + 23)]
+    report = book.report(snapshot(*(process(2 + n, name) for n, name in enumerate(names))))
+    assert len(report.groups) == MAX_GROUPS + 1
+    assert model.pick(report.groups["other"], "udp", "transmit", "packets") == 23 * 23
+    assert law_holds(report)
 
 
 def test_unidentified_is_part_of_the_total() -> None:

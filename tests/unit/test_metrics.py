@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -147,3 +149,31 @@ def test_a_missing_label_is_an_error() -> None:
     """The library would drop the label without a word."""
     with pytest.raises(ValueError, match="1 label values for the labels"):
         metrics._add(metrics._gauge("x", "X.", ("a", "b"), ()), ("a", "b"), ("1",), 1)
+
+
+def test_every_metric_is_documented() -> None:
+    """docs/metrics.md names what the code exposes, with its labels, and nothing else."""
+    table = Path(__file__).parents[2] / "docs" / "metrics.md"
+    documented: dict[str, set[str]] = {}
+    for line in table.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" |")]
+        if not line.startswith("| `netatop_"):
+            continue
+        names = [name for cell in re.findall("`(.+?)`", cells[0]) for name in _expand(cell)]
+        labels = [set(re.findall("`(.+?)`", part)) for part in cells[2].split(";")]
+        for number, name in enumerate(names):
+            documented[name] = labels[number % len(labels)]
+    exposed = {
+        family.name + ("_total" if family.type == "counter" else ""): set(family.samples[0].labels)
+        for family in everything()
+    }
+    assert documented == exposed
+
+
+def _expand(name: str) -> list[str]:
+    """Expand braces: a{b,c} is ab and ac."""
+    before, brace, rest = name.partition("{")
+    if not brace:
+        return [name]
+    choices, _, after = rest.partition("}")
+    return [full for choice in choices.split(",") for full in _expand(before + choice + after)]
