@@ -17,7 +17,7 @@ from exporter import __version__, config, doctor, log, metrics, status
 from exporter.attribution.ledger import Ledger
 from exporter.attribution.namer import by_command
 from exporter.collector import Collector
-from exporter.errors import NetatopError
+from exporter.errors import ConfigError, NetatopError
 from exporter.http import Server
 from exporter.kernel import host
 from exporter.kernel.core_loader import CoreTracer, Options
@@ -105,7 +105,12 @@ def _parse(words: list[str]) -> argparse.Namespace:
         sub.set_defaults(command=command)
         for add in (*groups, _log_flags):
             add(sub)
-    if not words or (words[0] not in commands.choices and words[0] not in PARSER_FLAGS):
+    word = words[0] if words else ""
+    if word and not word.startswith("-") and word not in commands.choices:
+        accepted = ", ".join(commands.choices)
+        message = f"command: found {word!r}; accepted are {accepted}, and flags for serve"
+        raise ConfigError(message)
+    if word not in commands.choices and word not in PARSER_FLAGS:
         words = ["serve", *words]
     return parser.parse_args(words)
 
@@ -138,12 +143,14 @@ def _kernel_flags(parser: argparse.ArgumentParser) -> None:
         "--collector.threads",
         dest="threads",
         action="store_true",
+        default=argparse.SUPPRESS,
         help="count and show threads too",
     )
     group.add_argument(
         "--collector.sockets",
         dest="sockets",
         action="store_true",
+        default=argparse.SUPPRESS,
         help="show every socket with its addresses: many series",
     )
     group.add_argument(

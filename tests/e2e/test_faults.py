@@ -357,10 +357,15 @@ def test_wrong_value(words: str) -> None:
     assert f"{flag}: found '{value}'; accepted " in message
 
 
+def test_unknown_command() -> None:
+    """The message names those that there are."""
+    message = program.refusal(program.run("frobnicate"), 2)
+    assert "command: found 'frobnicate'; accepted are serve, once, status, doctor" in message
+
+
 @pytest.mark.parametrize(
     "words",
     [
-        "frobnicate",
         "--frobnicate",
         "serve extra",
         "serve --tasks.max",
