@@ -125,3 +125,30 @@ def test_owner_changes_under_load(lab: Lab, family: int) -> None:
     passed.assert_law("udp")
     sent = [passed.processes[pid] for pid in (mother.pid, child)]
     assert sum(model.pick(c, "udp", "transmit", "packets") for c in sent) == 2 * datagrams
+
+
+def test_everything_at_once(lab: Lab, family: int) -> None:
+    """Connections, floods, sockets and processes that come and go, all settled all the time."""
+    address, back = lab.right.address(family), lab.left.address(family)
+    start = lab.read()
+    server = lab.start(workload.serve_tcp, address, 307, at=lab.right)
+    assert server.hear() == "listening"
+    work = [
+        server,
+        lab.start(workload.send_tcp, address, 307, 20_011, at=lab.left),
+        lab.start(workload.send_udp, address, CLOSED_PORT, 5003, 101, at=lab.left),
+        lab.start(workload.use_udp_sockets, address, CLOSED_PORT, 3001, at=lab.left),
+        lab.start(workload.knock_tcp, back, 211, at=lab.right),
+        lab.start(workload.breed, back, CLOSED_PORT, 127, 4099, at=lab.right),
+    ]
+    while not all(process.ended for process in work):
+        lab.tracer.settle()
+        lab.tracer.read()
+    assert server.hear() == 307 * 20_011
+    for process in work:
+        process.wait()
+
+    passed = lab.since(start)
+    passed.assert_law("tcp", "udp")
+    assert passed.lost == {}
+    assert readable(passed.unidentified["no_owner"]) == {}
