@@ -10,12 +10,13 @@ import select
 import signal
 import socket
 import struct
+import threading
 import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.network import HOST, Namespace
+from tests.network import HOST, LIBC, Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,8 @@ FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 PORT: Final = 4099
 CLOSED_PORT: Final = 4093
 SO_RCVBUFFORCE: Final = 33
+SYS_EXIT: Final = {"x86_64": 60, "aarch64": 93}[os.uname().machine]
+"""Ends the calling thread only (_exit(2), NOTES)."""
 
 
 def wait_until(happened: Callable[[], Any], what: str) -> None:
@@ -251,6 +254,58 @@ def send_udp(talk: Connection, address: str, port: int, datagrams: int, size: in
         for _ in range(datagrams):
             sender.sendto(bytes(size), (address, port))
     talk.send("done")
+
+
+def open_and_send_udp(talk: Connection, address: str, port: int, datagrams: int, size: int) -> None:
+    """Open a socket, and send through it when told."""
+    with udp_socket(address) as sender:
+        talk.send("open")
+        talk.recv()
+        for _ in range(datagrams):
+            sender.sendto(bytes(size), (address, port))
+
+
+def connect_and_send_tcp(talk: Connection, address: str, size: int) -> None:
+    """Connect, and send when told; end as send_tcp."""
+    with _connect(address, PORT) as connection:
+        talk.send("open")
+        talk.recv()
+        connection.sendall(bytes(size))
+        connection.shutdown(socket.SHUT_WR)
+        _drain(connection)
+
+
+def receive_udp_without_main(talk: Connection, address: str, datagrams: int) -> None:
+    """Receive in a thread, after the main thread has ended: the process goes on without it."""
+
+    def receive() -> None:
+        status = 70
+        try:
+            stat = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/stat")
+            wait_until(lambda: ") Z " in stat.read_text(), "main thread ended")
+            receive_udp(talk, address, datagrams)
+            status = 0
+        finally:
+            os._exit(status)
+
+    threading.Thread(target=receive).start()
+    LIBC.syscall(SYS_EXIT, 0)
+
+
+def hold_udp(talk: Connection, address: str, datagrams: int) -> None:
+    """Bind a socket that a child holds too, and say its pid; it receives and ends when told."""
+    with udp_socket(address) as shared:
+        shared.settimeout(PATIENCE)
+        shared.bind((address, PORT))
+        child = os.fork()
+        if child == 0:
+            talk.recv()
+            received = sum(len(shared.recv(1 << 16)) for _ in range(datagrams))
+            talk.send(received)
+            talk.recv()
+            os._exit(0)
+        talk.send(child)
+        os.waitpid(child, 0)
 
 
 # ICMP

@@ -106,20 +106,23 @@ class Lab:
     def __init__(
         self,
         stack: contextlib.ExitStack,
-        tracer: Tracer,
         ends: Cable,
         witnesses: Mapping[Namespace, Witness],
         cgroup: Path,
     ) -> None:
         self._stack = stack
         self._witnesses = witnesses
-        self.tracer = tracer
+        self.tracer: Tracer
         self.left, self.right = ends
         self.cgroup = cgroup
 
     def twin(self, tracer: Tracer) -> Lab:
         """Return the same lab with another tracer."""
         return Lab(self._stack, tracer, Cable(self.left, self.right), self._witnesses, self.cgroup)
+
+    def trace(self, options: Options | None = None) -> None:
+        """Load and attach the programs."""
+        self.tracer = self._stack.enter_context(CoreTracer(options or Options()))
 
     def start(self, function: Callable[..., None], *arguments: Any, at: End) -> Process:
         """Start a process at one end of the cable."""
@@ -208,8 +211,13 @@ def alone() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_lab(options: Options | None = None, *, single_packets: bool = True) -> Iterator[Lab]:
-    """Set up everything; `single_packets`: one buffer is one packet, so the law can be held."""
+def open_lab(
+    options: Options | None = None, *, single_packets: bool = True, traced: bool = True
+) -> Iterator[Lab]:
+    """Set up everything; `single_packets`: one buffer is one packet, so the law can be held.
+
+    Not `traced`: the test calls Lab.trace when the time has come.
+    """
     with alone(), cgroup() as group, contextlib.ExitStack() as stack:
         ends = stack.enter_context(cable())
         if single_packets:
@@ -217,5 +225,7 @@ def open_lab(options: Options | None = None, *, single_packets: bool = True) -> 
                 end.carry_single_packets()
         witnesses = {end.namespace: stack.enter_context(witness(end.namespace)) for end in ends}
         witnesses[HOST] = stack.enter_context(witness(HOST, STRAYS))
-        tracer = stack.enter_context(CoreTracer(options or Options()))
-        yield Lab(stack, tracer, ends, witnesses, group)
+        lab = Lab(stack, ends, witnesses, group)
+        if traced:
+            lab.trace(options)
+        yield lab
