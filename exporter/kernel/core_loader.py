@@ -11,17 +11,16 @@ from exporter.kernel import decode, layouts
 from exporter.kernel.core_object import OBJECT, CoreObject, Options
 from exporter.kernel.hooks import IN_PAIRS
 from exporter.kernel.libbpf import ProgramInfo, open_library, possible_processors
+from exporter.kernel.tracer import Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
-    from typing import Self
 
     from exporter.kernel.hooks import Hook
 
 
-class CoreTracer:
-    """Programs loaded through libbpf; see exporter.kernel.tracer.Tracer."""
+class CoreTracer(Tracer):
+    """Programs loaded through libbpf."""
 
     loader = "core"
 
@@ -93,17 +92,6 @@ class CoreTracer:
     def close(self) -> None:
         """Detach and free everything; may be called again."""
         self._object.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 __all__ = ["OBJECT", "CoreTracer", "Options"]

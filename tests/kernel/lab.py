@@ -118,7 +118,9 @@ class Lab:
 
     def twin(self, tracer: Tracer) -> Lab:
         """Return the same lab with another tracer."""
-        return Lab(self._stack, tracer, Cable(self.left, self.right), self._witnesses, self.cgroup)
+        twin = copy.copy(self)
+        twin.tracer = tracer
+        return twin
 
     def trace(self, options: Options | None = None) -> None:
         """Load and attach the programs."""

@@ -6,12 +6,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from exporter import model
+from exporter.kernel.tracer import Tracer
 from exporter.model import ProgramStatus, Snapshot, SocketWalk, TableStatus, TaskRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from types import TracebackType
-    from typing import Self
 
 SECOND = 10**9
 
@@ -70,7 +69,7 @@ def snapshot(
     )
 
 
-class FakeTracer:
+class FakeTracer(Tracer):
     """A tracer that answers what it is told, or raises it."""
 
     loader = "fake"
@@ -106,14 +105,3 @@ class FakeTracer:
 
     def close(self) -> None:
         self._answer("close")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
