@@ -9,6 +9,7 @@ witness in the initial namespace tells how many of them came from there.
 from __future__ import annotations
 
 import contextlib
+import copy
 import fcntl
 import functools
 import itertools
