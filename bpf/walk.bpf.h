@@ -14,7 +14,7 @@
  * and after.
  *
  * Since bpf_selem_unlink_nofail() (7.x) that iterator itself follows a null pointer when a socket
- * is freed under it. On such kernels the walk goes over the files of all tasks, which are held.
+ * is freed under it. Such kernels get the other: over the files of all tasks, which are held.
  */
 static __always_inline bool is_still(struct sock *sk, struct meter *meter)
 {

@@ -17,7 +17,7 @@ from exporter.errors import (
     UnsupportedKernelError,
 )
 from exporter.kernel import cgroups, host, layouts
-from exporter.kernel.hooks import ITERATORS, PACKETS, TRACEPOINTS, UNSAFE_WALK, WALKS
+from exporter.kernel.hooks import ITERATORS, PACKETS, SAFE_WALK, TRACEPOINTS, WALKS
 from exporter.kernel.libbpf import IterMap, IterOptions, ProgramInfo, describe, open_library
 from exporter.kernel.tables import Table, read_iterator
 
@@ -176,8 +176,8 @@ class CoreObject:
         if not types:
             message = f"{BTF}: {describe(ctypes.get_errno())}"
             raise UnsupportedKernelError(message)
-        unsafe = self._bpf.btf__find_by_name_kind(types, UNSAFE_WALK.encode(), BTF_KIND_FUNC) > 0
-        self.walk = WALKS[unsafe or self._options.walk_files]
+        safe = self._bpf.btf__find_by_name_kind(types, SAFE_WALK.encode(), BTF_KIND_FUNC) > 0
+        self.walk = WALKS[self._options.walk_files or not safe]
         for walk in WALKS:
             if walk != self.walk:
                 self._bpf.bpf_program__set_autoload(self.programs[walk], False)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.kernel import host
-from exporter.kernel.hooks import TRACEPOINTS, UNSAFE_WALK
+from exporter.kernel.hooks import SAFE_WALK, TRACEPOINTS
 from exporter.kernel.libbpf import LoadOptions, describe, open_library
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Probes:
 
     def _socket_iterator(self) -> Feature:
         name = "iterator bpf_sk_storage_map"
-        if self._find(UNSAFE_WALK, BTF_KIND_FUNC) > 0:
+        if self._types and self._find(SAFE_WALK, BTF_KIND_FUNC) <= 0:
             detail = "not safe on this kernel: sockets are settled by way of files"
             return Feature(name, False, Answer.NOT_THERE, detail)
         found = self._find("bpf_iter_bpf_sk_storage_map", BTF_KIND_FUNC)

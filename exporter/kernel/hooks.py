@@ -41,11 +41,12 @@ TRACEPOINTS: Final = (
 WALKS: Final = ("walk_sockets", "walk_socket_files")
 """Settle all sockets: the second where the first is not safe."""
 ITERATORS: Final = (*WALKS, "walk_files")
-UNSAFE_WALK: Final = "bpf_selem_unlink_nofail"
-"""A kernel with this function can follow a null pointer in the iterator that walk_sockets uses.
+SAFE_WALK: Final = "bpf_selem_unlink_map"
+"""Only a kernel with this function is trusted with the iterator that walk_sockets uses.
 
-It clears `selem->local_storage` (kernel/bpf/bpf_local_storage.c, 7.x), which the iterator follows
-without another look (net/core/bpf_sk_storage.c, __bpf_sk_storage_map_seq_show).
+The one that took its place in 7.x, bpf_selem_unlink_nofail, clears `selem->local_storage`
+(kernel/bpf/bpf_local_storage.c), which the iterator follows without another look
+(net/core/bpf_sk_storage.c, __bpf_sk_storage_map_seq_show): a null pointer, and an oops.
 """
 PACKETS: Final = ("count_receive", "count_transmit")
 """Attached last: owners are known before the first packet is counted."""
