@@ -191,12 +191,13 @@ static __always_inline void bequeath(struct sock *sk, struct task_struct *task)
 
 static __always_inline void change_state(struct sock *sk, int old_state, int new_state)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task;
 
 	if (new_state == TCP_CLOSE) {
 		settle_for_good(sk, kind_of(sk));
 	} else if (old_state == TCP_CLOSE &&
 		   (new_state == TCP_SYN_SENT || new_state == TCP_LISTEN)) {
+		task = bpf_get_current_task_btf();
 		claim(sk, kind_of(sk), task, USER_CREATOR);
 		if (new_state == TCP_LISTEN)
 			bequeath(sk, task);
