@@ -10,8 +10,8 @@ from exporter import __version__
 from exporter.errors import KernelError
 from exporter.kernel import cgroups, features, host, libbpf
 from exporter.kernel.core_loader import CoreTracer
-from exporter.kernel.core_object import BTF
 from exporter.kernel.features import Answer, Feature
+from exporter.kernel.types import BTF
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ def _line(feature: Feature) -> str:
 
 
 def _host_features(options: Options) -> Iterator[Feature]:
-    missing = host.missing_capabilities(host.effective_capabilities())
+    missing = host.missing_capabilities()
     yield _answer(
         "capabilities",
         not missing,
@@ -80,8 +80,7 @@ def _host_features(options: Options) -> Iterator[Feature]:
             "no lockdown for confidentiality",
             lockdown != "confidentiality",
             f"lockdown is {lockdown}",
-            "the kernel is locked down: strays are not counted",
-            needed=False,
+            "programs may not read kernel memory; boot without lockdown=confidentiality",
         )
     try:
         version = libbpf.open_library().version

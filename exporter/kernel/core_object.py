@@ -17,9 +17,10 @@ from exporter.errors import (
     UnsupportedKernelError,
 )
 from exporter.kernel import cgroups, host, layouts
-from exporter.kernel.hooks import ITERATORS, PACKETS, SAFE_WALK, TRACEPOINTS, WALKS
+from exporter.kernel.hooks import ITERATORS, PACKETS, TRACEPOINTS, WALKS
 from exporter.kernel.libbpf import IterMap, IterOptions, ProgramInfo, describe, open_library
 from exporter.kernel.tables import Table, read_iterator
+from exporter.kernel.types import BTF, KernelTypes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from exporter.kernel.hooks import Hook
 
 OBJECT: Final = Path(__file__).with_name("netatop.bpf.o")
-BTF: Final = Path("/sys/kernel/btf/vmlinux")
-BTF_KIND_TYPEDEF, BTF_KIND_FUNC = 8, 12
 
 
 class Options(NamedTuple):
@@ -47,7 +46,7 @@ class CoreObject:
     """Maps, programs and links of the object, by name."""
 
     def __init__(self, options: Options) -> None:
-        missing = host.missing_capabilities(host.effective_capabilities())
+        missing = host.missing_capabilities()
         if missing:
             message = (
                 f"loading kernel programs: {', '.join(missing)} missing; run as root, or with "
@@ -172,23 +171,16 @@ class CoreObject:
 
     def _choose(self) -> None:
         """Leave out what this kernel does not have, and the walk that is not taken."""
-        types = self._bpf.btf__load_vmlinux_btf()
-        if not types:
-            message = f"{BTF}: {describe(ctypes.get_errno())}"
-            raise UnsupportedKernelError(message)
-        safe = self._bpf.btf__find_by_name_kind(types, SAFE_WALK.encode(), BTF_KIND_FUNC) > 0
-        self.walk = WALKS[self._options.walk_files or not safe]
-        for walk in WALKS:
-            if walk != self.walk:
-                self._bpf.bpf_program__set_autoload(self.programs[walk], False)
-        for hook in TRACEPOINTS:
-            name = f"btf_trace_{hook.tracepoint}".encode()
-            there = self._bpf.btf__find_by_name_kind(types, name, BTF_KIND_TYPEDEF) > 0
-            if hook.without and not there:
-                self.missing.append(hook)
-            if hook in self.missing or (hook.whole_host and self._cgroup.level):
-                self._bpf.bpf_program__set_autoload(self.programs[hook.program], False)
-        self._bpf.btf__free(types)
+        with KernelTypes() as types:
+            self.walk = WALKS[self._options.walk_files or not types.has_safe_walk()]
+            left_out = [walk for walk in WALKS if walk != self.walk]
+            for hook in TRACEPOINTS:
+                if hook.without and not types.has_tracepoint(hook.tracepoint):
+                    self.missing.append(hook)
+                if hook in self.missing or (hook.whole_host and self._cgroup.level):
+                    left_out.append(hook.program)
+        for program in left_out:
+            self._bpf.bpf_program__set_autoload(self.programs[program], False)
 
     def _load(self) -> None:
         self._check_sizes()

@@ -16,17 +16,18 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from exporter.errors import UnsupportedKernelError
 from exporter.kernel import host
-from exporter.kernel.hooks import SAFE_WALK, TRACEPOINTS
+from exporter.kernel.hooks import TRACEPOINTS
 from exporter.kernel.libbpf import LoadOptions, describe, open_library
+from exporter.kernel.types import KernelTypes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from exporter.kernel.hooks import Hook
     from exporter.kernel.libbpf import Libbpf
 
-BTF_KIND_TYPEDEF, BTF_KIND_FUNC = 8, 12
 KPROBE_PMU: Final = Path("/sys/bus/event_source/devices/kprobe")
 
 
@@ -87,11 +88,16 @@ class Probes:
 
     def __init__(self) -> None:
         self._bpf: Libbpf = open_library()
-        with self._bpf.capture():
-            self._types = self._bpf.btf__load_vmlinux_btf()
+        self._types: KernelTypes | None = None
 
     def all(self) -> Iterator[Feature]:
         """Ask for every hook that this program can use, now or in another mode."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(UnsupportedKernelError):
+                self._types = stack.enter_context(KernelTypes())
+            yield from self._all()
+
+    def _all(self) -> Iterator[Feature]:
         kinds = ProgramType
         attach = AttachType
         yield self._program("cgroup_skb", kinds.CGROUP_SKB, attach.CGROUP_INET_INGRESS)
@@ -106,10 +112,7 @@ class Probes:
         for hook in {hook.tracepoint: hook for hook in TRACEPOINTS}.values():
             yield self._tracepoint(hook)
         yield self._socket_iterator()
-        yield self._named(
-            Feature("iterator task_file", True, Answer.NOT_THERE),
-            self._find("bpf_iter_task_file", BTF_KIND_FUNC),
-        )
+        yield self._iterator("task_file")
         yield self._fentry()
         yield Feature(
             "kprobe (not used yet)",
@@ -143,35 +146,32 @@ class Probes:
         answer, detail = _judge(fd)
         return feature._replace(answer=answer, detail=detail)
 
-    def _find(self, name: str, kind: int) -> int:
-        found: int = (
-            self._bpf.btf__find_by_name_kind(self._types, name.encode(), kind) if self._types else 0
-        )
-        return found
-
     def _tracepoint(self, hook: Hook) -> Feature:
-        found = self._find(f"btf_trace_{hook.tracepoint}", BTF_KIND_TYPEDEF)
-        name = f"tracepoint {hook.tracepoint}"
-        return self._named(Feature(name, not hook.without, Answer.NOT_THERE, hook.without), found)
+        absent = Feature(
+            f"tracepoint {hook.tracepoint}", not hook.without, Answer.NOT_THERE, hook.without
+        )
+        return self._named(absent, lambda types: types.has_tracepoint(hook.tracepoint))
 
     def _socket_iterator(self) -> Feature:
         name = "iterator bpf_sk_storage_map"
-        if self._types and self._find(SAFE_WALK, BTF_KIND_FUNC) <= 0:
+        if self._types and not self._types.has_safe_walk():
             detail = "not safe on this kernel: sockets are settled by way of files"
             return Feature(name, False, Answer.NOT_THERE, detail)
-        found = self._find("bpf_iter_bpf_sk_storage_map", BTF_KIND_FUNC)
-        return self._named(Feature(name, True, Answer.NOT_THERE), found)
+        return self._iterator("bpf_sk_storage_map")
 
-    def _named(self, feature: Feature, found: int) -> Feature:
+    def _iterator(self, name: str) -> Feature:
+        absent = Feature(f"iterator {name}", True, Answer.NOT_THERE)
+        return self._named(absent, lambda types: types.function(f"bpf_iter_{name}") > 0)
+
+    def _named(self, absent: Feature, is_there: Callable[[KernelTypes], bool]) -> Feature:
         if not self._types:
-            return feature._replace(answer=Answer.COULD_NOT_TELL, detail="no BTF to look it up in")
-        return feature._replace(answer=Answer.THERE, detail="") if found > 0 else feature
+            return absent._replace(answer=Answer.COULD_NOT_TELL, detail="no BTF to look it up in")
+        return absent._replace(answer=Answer.THERE, detail="") if is_there(self._types) else absent
 
     def _fentry(self) -> Feature:
         """Trampolines load on kernels that then refuse to attach them, so attach one."""
-        fd = self._load(
-            ProgramType.TRACING, AttachType.TRACE_FENTRY, self._find("tcp_sendmsg", BTF_KIND_FUNC)
-        )
+        target = self._types.function("tcp_sendmsg") if self._types else 0
+        fd = self._load(ProgramType.TRACING, AttachType.TRACE_FENTRY, target)
         if fd >= 0:
             link = self._bpf.bpf_raw_tracepoint_open(None, fd)
             os.close(fd)
@@ -197,8 +197,6 @@ def _judge(code: int) -> tuple[Answer, str]:
     """Turn a descriptor or -errno into an answer."""
     if code >= 0:
         return Answer.THERE, ""
-    if -code in {errno.EPERM, errno.EACCES} and host.missing_capabilities(
-        host.effective_capabilities()
-    ):
+    if -code in {errno.EPERM, errno.EACCES} and host.missing_capabilities():
         return Answer.COULD_NOT_TELL, describe(-code)
     return Answer.NOT_THERE, describe(-code)

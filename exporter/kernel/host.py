@@ -20,8 +20,10 @@ def effective_capabilities(status: Path = STATUS) -> int:
     return int(text.partition("CapEff:")[2].split(maxsplit=1)[0], 16)
 
 
-def missing_capabilities(effective: int) -> list[str]:
-    """Return the names of the needed capabilities that a mask lacks."""
+def missing_capabilities(effective: int | None = None) -> list[str]:
+    """Return the names of the needed capabilities that a mask lacks; by default, our own."""
+    if effective is None:
+        effective = effective_capabilities()
     admin = effective >> SYS_ADMIN & 1
     return [
         name

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the running kernel's type information (BTF) says that it has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from exporter.errors import UnsupportedKernelError
+from exporter.kernel.hooks import SAFE_WALK
+from exporter.kernel.libbpf import describe, open_library
+
+if TYPE_CHECKING:
+    from typing import Self
+
+BTF: Final = Path("/sys/kernel/btf/vmlinux")
+TYPEDEF, FUNC = 8, 12
+"""BTF_KIND_TYPEDEF and BTF_KIND_FUNC (include/uapi/linux/btf.h)."""
+
+
+class KernelTypes:
+    """The types, open in a `with` block. Raises UnsupportedKernelError if there are none."""
+
+    def __init__(self) -> None:
+        self._bpf = open_library()
+        with self._bpf.capture():
+            self._types = self._bpf.pointer(
+                "btf__load_vmlinux_btf",
+                error=lambda code: UnsupportedKernelError(f"{BTF}: {describe(code)}"),
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bpf.btf__free(self._types)
+
+    def _find(self, name: str, kind: int) -> int:
+        found: int = self._bpf.btf__find_by_name_kind(self._types, name.encode(), kind)
+        return found
+
+    def function(self, name: str) -> int:
+        """Return the id of a function's type; not above 0 if the kernel does not have it."""
+        return self._find(name, FUNC)
+
+    def has_tracepoint(self, name: str) -> bool:
+        """Tell whether a BTF program can be attached to this tracepoint."""
+        return self._find(f"btf_trace_{name}", TYPEDEF) > 0
+
+    def has_safe_walk(self) -> bool:
+        """Tell whether the iterator over socket storages can be trusted; see SAFE_WALK."""
+        return self.function(SAFE_WALK) > 0
