@@ -35,13 +35,16 @@
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
 /* include/linux/sched.h */
+#define PF_EXITING 0x00000004
 #define PF_KTHREAD 0x00200000
 /* include/linux/sched/signal.h */
 #define SIGNAL_GROUP_EXIT 0x00000004
 /* include/net/tcp_states.h */
 #define TCP_SYN_SENT 2
+#define TCP_TIME_WAIT 6
 #define TCP_CLOSE 7
 #define TCP_LISTEN 10
+#define TCP_NEW_SYN_RECV 12
 /* include/uapi/asm-generic/errno-base.h */
 #define E2BIG 7
 #define EEXIST 17
@@ -139,6 +142,18 @@ struct sock {
 	__u16 sk_protocol;
 };
 
+struct tcp_sock {
+	__u64 bytes_received;
+	__u64 bytes_acked;
+	__u32 total_retrans;
+	__u32 srtt_us; /* eighths of a microsecond */
+	__u8 is_mptcp : 1;
+};
+
+struct request_sock {
+	struct sock *rsk_listener;
+};
+
 struct socket {
 	struct sock *sk;
 };
@@ -146,6 +161,7 @@ struct socket {
 struct file;
 
 struct sk_buff {
+	struct sock *sk;
 	unsigned int len;
 	__be16 protocol;
 	__u16 network_header;
@@ -162,6 +178,17 @@ struct skb_shared_info {
 enum skb_drop_reason {
 	SKB_DROP_REASON_NO_SOCKET = 3,
 	SKB_DROP_REASON_IP_NOPROTO = 19,
+};
+
+/* include/linux/netfilter.h, include/net/netfilter/nf_bpf_link.h */
+struct nf_hook_state {
+	__u8 hook;
+	struct sock *sk;
+};
+
+struct bpf_nf_ctx {
+	const struct nf_hook_state *state;
+	struct sk_buff *skb;
 };
 
 struct seq_file;

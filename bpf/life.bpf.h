@@ -27,6 +27,14 @@ static __always_inline void end_task(__u64 identity, __u32 exit_code)
 	record->end_time_ns = bpf_ktime_get_boot_ns();
 }
 
+static __always_inline void count_thread(__u64 process)
+{
+	struct task *record = bpf_map_lookup_elem(&tasks, &process);
+
+	if (record)
+		__sync_fetch_and_add(&record->threads, 1);
+}
+
 /* The last thread of the process has begun to exit. */
 static __always_inline bool has_ended(struct task_struct *task)
 {

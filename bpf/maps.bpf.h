@@ -25,7 +25,11 @@ struct lane {
 	__u64 word;
 	__u64 settled_packets;
 	__u64 settled_bytes;
-	__u64 _pad[5];
+	/* What TCP had said at the last settle: bytes received, or acknowledged; segments sent again. */
+	__u64 payload;
+	__u64 retransmits;
+	__u64 last; /* packet, as it was added */
+	__u64 _pad[2];
 };
 
 #define LANE_BYTES_SHIFT 26
@@ -43,11 +47,13 @@ enum user { USER_RECEIVES, USER_TRANSMITS, USER_CREATOR, USERS };
  */
 struct meter {
 	__u64 user[USERS];
-	__u64 cookie;	/* of the socket, where sockets are listed */
-	__u32 protocol; /* enum protocol */
-	__u32 raw;	/* packets are of any protocol: none waits here, see hurry() */
+	__u64 cookie;	/* of the socket */
+	__u16 protocol; /* enum protocol */
+	__u16 raw;	/* packets are of any protocol: none waits here, see hurry() */
+	__u32 tcp;	/* the socket is a struct tcp_sock */
 	__u64 walk;	/* the last that has visited it */
-	__u64 _pad[1];	/* the storage's own header takes 8 bytes of the first cache line */
+	/* The storage's own header takes 8 bytes of the first cache line, so this is its last word. */
+	__u64 holder; /* identity of the last process that has it among its sockets */
 	struct lane lane[DIRECTIONS];
 };
 

@@ -65,8 +65,19 @@ int own_created(struct bpf_sock *sk)
 {
 	struct kind kind = {.type = sk->type, .protocol = sk->protocol};
 
-	claim(sk, kind, bpf_get_current_task_btf(), USER_CREATOR);
+	claim(sk, &kind, bpf_get_current_task_btf(), USER_CREATOR);
 	return 1;
+}
+
+/*
+ * Owners: use. A send through TCP, before anything leaves (net/ipv4/tcp.c, tcp_sendmsg_locked, Linux
+ * 6.16).
+ */
+SEC("tp_btf/tcp_sendmsg_locked")
+int BPF_PROG(own_tcp_sender, struct sock *sk)
+{
+	use_socket(sk, USER_TRANSMITS);
+	return 0;
 }
 
 /*
@@ -80,7 +91,7 @@ int BPF_PROG(own_sender, struct sock *sk, int result, int flags)
 	if (result < 0)
 		return 0;
 	if (is_inet(sk))
-		use_socket(sk, USER_TRANSMITS);
+		end_send(sk, result);
 	else if (is_packet(sk))
 		count_packet_socket(DIRECTION_TRANSMIT, result);
 	return 0;
@@ -124,7 +135,7 @@ int settle_released(struct bpf_sock *sk)
 {
 	struct kind kind = {.type = sk->type, .protocol = sk->protocol};
 
-	settle_for_good(sk, kind);
+	settle_for_good(sk, &kind);
 	return 1;
 }
 
@@ -145,6 +156,7 @@ int BPF_PROG(follow_exit, struct task_struct *task)
 {
 	if (settings.count_threads)
 		end_task(thread_identity(task), task->exit_code);
+	count_thread(process_identity(task));
 	if (has_ended(task))
 		end_task(process_identity(task), process_exit_code(task));
 	return 0;

@@ -40,6 +40,20 @@ struct counters {
 	struct traffic of[PROTOCOLS][DIRECTIONS];
 };
 
+/* What TCP says of its own sockets: another layer, never added to `counters`. */
+struct tcp_traffic {
+	__u64 received;	    /* bytes of payload, in order */
+	__u64 acknowledged; /* bytes of payload that the other side has confirmed */
+	__u64 retransmits;  /* segments sent again */
+};
+
+/*
+ * Smoothed round-trip times of connections that have ended. Bucket i counts those up to
+ * ROUND_TRIP_FIRST_US << 2i, the last bucket the others.
+ */
+#define ROUND_TRIP_FIRST_US 64U
+#define ROUND_TRIP_BUCKETS 10
+
 /*
  * A task's identity in one word, so that a socket's owner changes atomically:
  *
@@ -67,8 +81,13 @@ struct task {
 	__u32 pid;
 	__u32 uid;
 	__u32 exit_code; /* as wait(2) reports it */
+	__u32 threads;	 /* of the process, ended since its record began; in the end all */
+	__u32 sockets;	 /* that the process has used */
 	char command[COMMAND_LENGTH];
 	struct counters counters;
+	struct tcp_traffic tcp;
+	__u64 round_trip_sum_us;
+	__u32 round_trips[ROUND_TRIP_BUCKETS];
 };
 
 /* One socket, as the iterator `walk_sockets` writes it when settings.list_sockets is set. */
@@ -76,6 +95,7 @@ struct socket_record {
 	__u64 cookie;
 	__u64 owner[DIRECTIONS]; /* identities */
 	struct traffic traffic[DIRECTIONS];
+	struct tcp_traffic tcp;
 	__u8 local_address[16]; /* IPv4 in the first four bytes */
 	__u8 remote_address[16];
 	__u32 network_namespace; /* inode number */
@@ -98,7 +118,8 @@ struct settings {
 	__u32 list_sockets;
 	__u32 cgroup_level; /* of the cgroup that the programs are attached to */
 	__u64 cgroup_id;
-	__u64 walk_files; /* sockets are settled by way of files, see walk.bpf.h */
+	__u32 walk_files;      /* sockets are settled by way of files, see walk.bpf.h */
+	__u32 know_tcp_sender; /* before the packet leaves: own_tcp_sender is attached */
 };
 
 #pragma clang diagnostic pop

@@ -57,6 +57,7 @@ struct transport {
 
 #define IPV4_HEADER 20
 #define IPV6_HEADER 40
+#define UDP_HEADER 8
 #define MAX_EXTENSIONS 6
 #define NO_PROTOCOL 255
 
@@ -90,7 +91,7 @@ static __always_inline __u32 header_length(const void *packet, read_packet read)
 	__u8 data_offset = 0;
 
 	if (found.protocol == IPPROTO_UDP)
-		return found.offset + 8;
+		return found.offset + UDP_HEADER;
 	if (found.protocol == IPPROTO_TCP)
 		read(packet, found.offset + 12, &data_offset, sizeof(data_offset));
 	return found.offset + (data_offset >> 4) * 4;
@@ -104,13 +105,13 @@ static __always_inline __u32 usual_header_length(const __u8 *ip, const __u8 *end
 	if (ip[0] == 0x45) {
 		if (ip[9] == IPPROTO_TCP)
 			return IPV4_HEADER + (ip[IPV4_HEADER + 12] >> 4) * 4;
-		return ip[9] == IPPROTO_UDP ? IPV4_HEADER + 8 : 0;
+		return ip[9] == IPPROTO_UDP ? IPV4_HEADER + UDP_HEADER : 0;
 	}
 	if (ip[0] >> 4 != 6 || ip + IPV6_HEADER + 13 > end)
 		return 0;
 	if (ip[6] == IPPROTO_TCP)
 		return IPV6_HEADER + (ip[IPV6_HEADER + 12] >> 4) * 4;
-	return ip[6] == IPPROTO_UDP ? IPV6_HEADER + 8 : 0;
+	return ip[6] == IPPROTO_UDP ? IPV6_HEADER + UDP_HEADER : 0;
 }
 
 static __noinline __u32 skb_header_length(struct __sk_buff *skb)

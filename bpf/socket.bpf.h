@@ -23,6 +23,16 @@ static __always_inline __u64 user_of(struct meter *meter, __u32 direction)
 	return user;
 }
 
+static __always_inline void give(struct meter *meter, __u64 identity, __u32 direction,
+				 __u64 packets, __u64 bytes)
+{
+	struct lane *lane = &meter->lane[direction & 1];
+
+	__sync_fetch_and_add(&lane->settled_packets, packets);
+	__sync_fetch_and_add(&lane->settled_bytes, bytes);
+	account(identity, meter->protocol, direction, packets, bytes);
+}
+
 /* Take what waits and give it to its user: exact against packets and other settles. */
 static __always_inline void settle_lane(struct meter *meter, __u32 direction)
 {
@@ -32,9 +42,7 @@ static __always_inline void settle_lane(struct meter *meter, __u32 direction)
 
 	if (!packets)
 		return;
-	__sync_fetch_and_add(&lane->settled_packets, packets);
-	__sync_fetch_and_add(&lane->settled_bytes, bytes);
-	account(user_of(meter, direction), meter->protocol, direction, packets, bytes);
+	give(meter, user_of(meter, direction), direction, packets, bytes);
 }
 
 static __always_inline void settle(struct meter *meter)
@@ -45,10 +53,63 @@ static __always_inline void settle(struct meter *meter)
 	settle_lane(meter, DIRECTION_TRANSMIT);
 }
 
+/* Move on to what TCP says now and return the way; two that settle at once share it. */
+static __always_inline __u64 advance(__u64 *settled, __u64 now)
+{
+	for (int i = 0; i < 4; i++) {
+		__u64 before = *settled;
+
+		if (now <= before)
+			break;
+		if (__sync_val_compare_and_swap(settled, before, now) == before)
+			return now - before;
+	}
+	return 0;
+}
+
+/* The meter's own socket, and not another one in its memory? See walk.bpf.h. */
+static __always_inline bool is_still(struct sock *sk, struct meter *meter)
+{
+	return (__u64)sk->__sk_common.skc_cookie.counter == meter->cookie;
+}
+
+/*
+ * The same for the layer above: what TCP itself says of the socket (Linux 6.2). `sk` may be of a socket
+ * that was freed.
+ */
+static __always_inline void settle_tcp(struct meter *meter, void *socket)
+{
+	struct lane *receive = &meter->lane[DIRECTION_RECEIVE];
+	struct lane *transmit = &meter->lane[DIRECTION_TRANSMIT];
+	__u64 received, acknowledged, retransmits;
+	struct tcp_sock *tcp;
+	struct sock *sk;
+
+	if (!meter->tcp || !bpf_rdonly_cast)
+		return;
+	tcp = bpf_rdonly_cast(socket, bpf_core_type_id_kernel(struct tcp_sock));
+	sk = bpf_rdonly_cast(socket, bpf_core_type_id_kernel(struct sock));
+	received = tcp->bytes_received;
+	acknowledged = tcp->bytes_acked;
+	retransmits = tcp->total_retrans;
+	if ((received == receive->payload && acknowledged == transmit->payload &&
+	     retransmits == transmit->retransmits) ||
+	    !is_still(sk, meter))
+		return;
+	received = advance(&receive->payload, received);
+	acknowledged = advance(&transmit->payload, acknowledged);
+	retransmits = advance(&transmit->retransmits, retransmits);
+	if (received)
+		account_tcp(user_of(meter, DIRECTION_RECEIVE), received, 0, 0);
+	if (acknowledged || retransmits)
+		account_tcp(user_of(meter, DIRECTION_TRANSMIT), 0, acknowledged, retransmits);
+}
+
 /* What of a socket its meter must know. */
 struct kind {
 	__u16 type;
 	__u16 protocol;
+	bool of_kernel;
 };
 
 /*
@@ -56,13 +117,14 @@ struct kind {
  * An accepted connection has no file before it is accepted: where the walk goes by files, its packets
  * are settled at once until somebody uses it.
  */
-static __always_inline struct meter *open_meter(void *sk, struct kind kind, __u64 cookie,
-						__u64 creator, bool accepted)
+static __noinline struct meter *open_meter(void *sk, struct kind *kind, __u64 cookie, __u64 creator,
+					   bool accepted)
 {
-	struct meter fresh = {.cookie = cookie, .protocol = protocol_of(kind.protocol)};
+	struct meter fresh = {.cookie = cookie, .protocol = protocol_of(kind->protocol)};
 
 	fresh.user[USER_CREATOR] = creator;
-	fresh.raw = kind.type == SOCK_RAW;
+	fresh.raw = kind->type == SOCK_RAW;
+	fresh.tcp = kind->protocol == IPPROTO_TCP;
 	if (fresh.raw || (accepted && settings.walk_files)) {
 		fresh.lane[DIRECTION_RECEIVE].word = LANE_AT_ONCE;
 		fresh.lane[DIRECTION_TRANSMIT].word = LANE_AT_ONCE;
@@ -70,17 +132,13 @@ static __always_inline struct meter *open_meter(void *sk, struct kind kind, __u6
 	return bpf_sk_storage_get(&meters, sk, &fresh, BPF_SK_STORAGE_GET_F_CREATE);
 }
 
-static __always_inline __u64 listed_cookie(void *sk)
-{
-	return settings.list_sockets ? bpf_get_socket_cookie(sk) : 0;
-}
-
 /* The meter of a connection that was accepted and has seen neither packet nor use yet. */
-static __always_inline struct meter *open_accepted(void *sk, struct kind kind)
+static __always_inline struct meter *open_accepted(void *sk, struct kind *kind)
 {
 	struct listener *listener = bpf_sk_storage_get(&listeners, sk, 0, 0);
 
-	return listener ? open_meter(sk, kind, listed_cookie(sk), listener->owner, true) : NULL;
+	return listener ? open_meter(sk, kind, bpf_get_socket_cookie(sk), listener->owner, true) :
+			  NULL;
 }
 
 /* The socket is open, or open again: its packets may wait. */
@@ -93,86 +151,201 @@ static __always_inline void let_wait(struct meter *meter)
 }
 
 /* The short way of claim(): nothing changes, or nothing that matters to who gets the packets. */
-static __always_inline bool is_user(void *sk, struct task_struct *task, enum user how)
+static __always_inline bool is_user(struct meter *meter, struct task_struct *task, enum user how)
 {
-	struct meter *meter = bpf_sk_storage_get(&meters, sk, 0, 0);
-	__u64 identity;
+	__u64 identity = owner_identity(task);
 
-	if (!meter)
-		return false;
-	identity = owner_identity(task);
 	if (meter->user[how] == identity)
 		return true;
-	if (user_of(meter, how) != identity)
+	if (user_of(meter, how) != identity || meter->holder != process_identity(task))
 		return false;
 	let_wait(meter);
 	meter->user[how] = identity;
 	return true;
 }
 
+/* The socket is now among those that the process has used. */
+static __always_inline void hold(struct meter *meter, __u64 process)
+{
+	struct task *record;
+
+	if (meter->holder == process)
+		return;
+	meter->holder = process;
+	record = bpf_map_lookup_elem(&tasks, &process);
+	if (record)
+		__sync_fetch_and_add(&record->sockets, 1);
+}
+
 /*
  * From now on the task uses the socket in this way. What waits was the former user's; what arrives
  * between the two steps is the new one's. Kernel threads own nothing: what they do with a process's
- * socket they do for it, and their own sockets are the kernel's. A task outside the counted cgroup
- * owns only what it was handed from inside.
+ * socket they do for it, and the kernel's own sockets are its own, whoever makes it use them. A task
+ * outside the counted cgroup owns only what it was handed from inside. One that is ending opens nothing.
  */
-static __always_inline void claim(void *sk, struct kind kind, struct task_struct *task,
-				  enum user how)
+static __always_inline struct meter *claim(void *sk, struct kind *kind, struct task_struct *task,
+					   enum user how)
 {
 	struct meter *meter;
 	__u64 identity;
 
-	if (task->flags & PF_KTHREAD)
-		return;
+	if (task->flags & (PF_KTHREAD | PF_EXITING))
+		return NULL;
 	meter = bpf_sk_storage_get(&meters, sk, 0, 0);
+	if (!meter && kind->of_kernel)
+		return NULL;
 	if (!meter)
 		meter = open_accepted(sk, kind);
 	if (!meter && !in_scope(task))
-		return;
+		return NULL;
 	identity = enter_task(task);
 	if (!meter)
-		meter = open_meter(sk, kind, listed_cookie(sk), identity, false);
+		meter = open_meter(sk, kind, bpf_get_socket_cookie(sk), identity, false);
 	if (!meter) {
 		lose(LOSS_SOCKET_MEMORY);
-		return;
+		return NULL;
 	}
 	settle(meter);
 	let_wait(meter);
+	hold(meter, process_identity(task));
 	if (how == USER_CREATOR)
 		meter->user[USER_RECEIVES] = meter->user[USER_TRANSMITS] = IDENTITY_NOBODY;
 	meter->user[how] = identity;
+	return meter;
+}
+
+/* MPTCP's subflows are sockets of the kernel that do a process's work. */
+static __always_inline bool is_of_kernel(struct sock *sk)
+{
+	struct tcp_sock *tcp = (struct tcp_sock *)sk;
+
+	if (!BPF_CORE_READ_BITFIELD(sk, sk_kern_sock))
+		return false;
+	return sk->sk_protocol != IPPROTO_TCP || !bpf_core_field_exists(tcp->is_mptcp) ||
+	       !BPF_CORE_READ_BITFIELD_PROBED(tcp, is_mptcp);
 }
 
 static __always_inline struct kind kind_of(struct sock *sk)
 {
 	struct kind kind = {.type = sk->sk_type, .protocol = sk->sk_protocol};
 
+	kind.of_kernel = is_of_kernel(sk);
 	return kind;
 }
 
 static __always_inline void use_socket(struct sock *sk, enum user how)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
+	struct meter *meter = bpf_sk_storage_get(&meters, sk, 0, 0);
+	struct kind kind;
 
-	if (!is_user(sk, task, how))
-		claim(sk, kind_of(sk), task, how);
+	if (meter && is_user(meter, task, how))
+		return;
+	kind = kind_of(sk);
+	if (meter)
+		settle_tcp(meter, sk);
+	claim(sk, &kind, task, how);
+}
+
+/* What a packet of these protocols holds beside what the call has sent. */
+static __always_inline bool is_from_call(struct meter *meter, __u64 word, __u32 sent)
+{
+	__u64 packets = word & LANE_PACKETS, headers = (word >> LANE_BYTES_SHIFT) - sent;
+	__u32 transport = meter->protocol == PROTOCOL_UDP ? UDP_HEADER : 0;
+
+	return packets && (headers == packets * (IPV4_HEADER + transport) ||
+			   headers == packets * (IPV6_HEADER + transport));
+}
+
+/*
+ * The kernel tells of a datagram's sender when it has left. If it still waits, it goes to the one who
+ * has sent it, before all others go to the former user. It is the last one: known by its size,
+ * because a call may also only fill a buffer (MSG_MORE), and one of the former user's stays his.
+ */
+static __always_inline void take_last(struct meter *meter, __u64 identity, __u32 sent)
+{
+	struct lane *lane = &meter->lane[DIRECTION_TRANSMIT];
+	__u64 last = lane->last;
+
+	if (!is_from_call(meter, last, sent))
+		return;
+	for (int i = 0; i < 4; i++) {
+		__u64 word = lane->word;
+
+		if (word & LANE_AT_ONCE || (word & LANE_PACKETS) < (last & LANE_PACKETS) ||
+		    word >> LANE_BYTES_SHIFT < last >> LANE_BYTES_SHIFT)
+			return;
+		if (__sync_val_compare_and_swap(&lane->word, word, word - last) != word)
+			continue;
+		lane->last = 0;
+		give(meter, identity, DIRECTION_TRANSMIT, last & LANE_PACKETS,
+		     last >> LANE_BYTES_SHIFT);
+		return;
+	}
+}
+
+/* A send has ended. TCP's sender is known already, where the kernel has a hook for that. */
+static __always_inline void end_send(struct sock *sk, int sent)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct meter *meter;
+	struct kind kind;
+
+	if (settings.know_tcp_sender && sk->sk_protocol == IPPROTO_TCP)
+		return;
+	meter = bpf_sk_storage_get(&meters, sk, 0, 0);
+	if (meter && is_user(meter, task, USER_TRANSMITS))
+		return;
+	kind = kind_of(sk);
+	if (meter && meter->protocol != PROTOCOL_TCP && !(task->flags & PF_KTHREAD) &&
+	    user_of(meter, DIRECTION_TRANSMIT) != owner_identity(task))
+		take_last(meter, enter_task(task), sent);
+	claim(sk, &kind, task, USER_TRANSMITS);
 }
 
 /*
  * The last settle of a socket. A packet that is under way on another processor was added before the
  * mark and is settled here, or finds the mark and settles itself.
  */
-static __always_inline void settle_for_good(void *sk, struct kind kind)
+static __always_inline struct meter *settle_for_good(void *sk, struct kind *kind)
 {
 	struct meter *meter = bpf_sk_storage_get(&meters, sk, 0, 0);
 
 	if (!meter)
 		meter = open_accepted(sk, kind);
 	if (!meter)
-		return;
+		return NULL;
 	__sync_fetch_and_or(&meter->lane[DIRECTION_RECEIVE].word, LANE_AT_ONCE);
 	__sync_fetch_and_or(&meter->lane[DIRECTION_TRANSMIT].word, LANE_AT_ONCE);
 	settle(meter);
+	return meter;
+}
+
+static __always_inline void end_connection(struct sock *sk)
+{
+	struct kind kind = kind_of(sk);
+	struct meter *meter = settle_for_good(sk, &kind);
+	struct tcp_sock *tcp;
+	__u32 round_trip_us;
+
+	if (!meter || !meter->tcp || !bpf_rdonly_cast)
+		return;
+	settle_tcp(meter, sk);
+	tcp = bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock));
+	round_trip_us = tcp->srtt_us >> 3;
+	if (round_trip_us)
+		account_round_trip(user_of(meter, DIRECTION_TRANSMIT), round_trip_us);
+}
+
+/* A new connection, on a socket that may have had another one before. */
+static __always_inline void begin_connection(struct sock *sk, struct task_struct *task)
+{
+	struct kind kind = kind_of(sk);
+	struct meter *meter = claim(sk, &kind, task, USER_CREATOR);
+
+	if (meter)
+		meter->lane[DIRECTION_RECEIVE].payload = meter->lane[DIRECTION_TRANSMIT].payload =
+			meter->lane[DIRECTION_TRANSMIT].retransmits = 0;
 }
 
 /* The connections that it accepts will be its process's, until somebody uses them. */
@@ -194,11 +367,11 @@ static __always_inline void change_state(struct sock *sk, int old_state, int new
 	struct task_struct *task;
 
 	if (new_state == TCP_CLOSE) {
-		settle_for_good(sk, kind_of(sk));
+		end_connection(sk);
 	} else if (old_state == TCP_CLOSE &&
 		   (new_state == TCP_SYN_SENT || new_state == TCP_LISTEN)) {
 		task = bpf_get_current_task_btf();
-		claim(sk, kind_of(sk), task, USER_CREATOR);
+		begin_connection(sk, task);
 		if (new_state == TCP_LISTEN)
 			bequeath(sk, task);
 	}
@@ -238,32 +411,44 @@ static __always_inline void add_packet(struct __sk_buff *skb, struct meter *mete
 {
 	__u64 word = traffic.bytes << LANE_BYTES_SHIFT | traffic.packets;
 
+	meter->lane[direction & 1].last = word;
 	if (__sync_fetch_and_add(&meter->lane[direction & 1].word, word) & LANE_HURRY)
 		hurry(skb, meter, direction, word);
+}
+
+/* NULL: not a full socket; these programs run for no other. */
+static __always_inline struct bpf_sock *full_socket(struct __sk_buff *skb, struct kind *kind)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	if (sk)
+		sk = bpf_sk_fullsock(sk);
+	if (sk) {
+		kind->type = sk->type;
+		kind->protocol = sk->protocol;
+		kind->of_kernel = is_kernel_socket(sk);
+	}
+	return sk;
 }
 
 /* A packet of a socket without a meter: the first of an accepted connection, or nobody's. */
 static __noinline int count_aside(struct __sk_buff *skb, __u32 direction)
 {
 	struct traffic traffic = skb_traffic(skb);
-	struct bpf_sock *sk = skb->sk;
 	struct listener *listener;
+	struct kind kind = {};
+	struct bpf_sock *sk = full_socket(skb, &kind);
 	struct meter *meter;
-	struct kind kind;
 
-	if (sk)
-		sk = bpf_sk_fullsock(sk);
 	if (!sk)
-		return 0; /* for the verifier: these programs run for full sockets only */
+		return 0; /* for the verifier */
 	listener = bpf_sk_storage_get(&listeners, sk, 0, 0);
 	if (!listener) {
-		account_unidentified(is_kernel_socket(sk) ? REASON_KERNEL : REASON_NO_OWNER,
+		account_unidentified(kind.of_kernel ? REASON_KERNEL : REASON_NO_OWNER,
 				     skb_protocol(skb), direction, traffic);
 		return 0;
 	}
-	kind.type = sk->type;
-	kind.protocol = sk->protocol;
-	meter = open_meter(sk, kind, listed_cookie(skb), listener->owner, true);
+	meter = open_meter(sk, &kind, bpf_get_socket_cookie(skb), listener->owner, true);
 	if (meter)
 		add_packet(skb, meter, direction, traffic);
 	else

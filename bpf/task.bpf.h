@@ -42,25 +42,36 @@ static __always_inline bool in_scope(struct task_struct *task)
 	return BPF_CORE_READ(cgroup, kn, id) == settings.cgroup_id;
 }
 
-static __always_inline bool store_task(__u64 identity, __u64 process, struct task_struct *task)
+/* Too large for the stack. In a section of its own: .rodata is the settings. */
+const struct task blank_task SEC(".rodata.blank") = {};
+
+/*
+ * The record is filled where it stands, `process` last: until then it is not there for user space,
+ * which loses nothing by that, and no socket has this owner yet.
+ */
+static __noinline bool store_task(__u64 identity, __u64 process, struct task_struct *task)
 {
-	struct task record = {};
+	struct task *record;
 	long error;
 
 	if (bpf_map_lookup_elem(&tasks, &identity))
 		return true;
-	record.process = process;
-	record.start_time_ns = task->start_boottime;
-	record.cgroup_id = task->cgroups->dfl_cgrp->kn->id;
-	record.tgid = task->tgid;
-	record.pid = task->pid;
-	record.uid = task->cred->uid.val;
-	bpf_probe_read_kernel_str(record.command, sizeof(record.command), task->comm);
-	error = bpf_map_update_elem(&tasks, &identity, &record, BPF_NOEXIST);
-	if (!error || error == -EEXIST)
+	error = bpf_map_update_elem(&tasks, &identity, &blank_task, BPF_NOEXIST);
+	if (error == -EEXIST)
 		return true;
-	lose(error == -E2BIG ? LOSS_TASK_FULL : LOSS_TASK_MEMORY);
-	return false;
+	record = bpf_map_lookup_elem(&tasks, &identity);
+	if (error || !record) {
+		lose(error == -E2BIG ? LOSS_TASK_FULL : LOSS_TASK_MEMORY);
+		return false;
+	}
+	record->start_time_ns = task->start_boottime;
+	record->cgroup_id = task->cgroups->dfl_cgrp->kn->id;
+	record->tgid = task->tgid;
+	record->pid = task->pid;
+	record->uid = task->cred->uid.val;
+	bpf_probe_read_kernel_str(record->command, sizeof(record->command), task->comm);
+	__sync_lock_test_and_set(&record->process, process);
+	return true;
 }
 
 /*

@@ -16,11 +16,6 @@
  * Since bpf_selem_unlink_nofail() (7.x) that iterator itself follows a null pointer when a socket
  * is freed under it. Such kernels get the other: over the files of all tasks, which are held.
  */
-static __always_inline bool is_still(struct sock *sk, struct meter *meter)
-{
-	return (__u64)sk->__sk_common.skc_cookie.counter == meter->cookie;
-}
-
 /* Nonzero: there was no room for the record. */
 static __always_inline long write_socket(struct seq_file *seq, struct sock *sk, struct meter *meter)
 {
@@ -50,6 +45,9 @@ static __always_inline long write_socket(struct seq_file *seq, struct sock *sk, 
 		record.traffic[direction].packets = meter->lane[direction].settled_packets;
 		record.traffic[direction].bytes = meter->lane[direction].settled_bytes;
 	}
+	record.tcp.received = meter->lane[DIRECTION_RECEIVE].payload;
+	record.tcp.acknowledged = meter->lane[DIRECTION_TRANSMIT].payload;
+	record.tcp.retransmits = meter->lane[DIRECTION_TRANSMIT].retransmits;
 	return is_still(sk, meter) ? bpf_seq_write(seq, &record, sizeof(record)) : 0;
 }
 
@@ -88,6 +86,8 @@ static __always_inline void visit_socket(struct bpf_iter_meta *meta, struct sock
 	if (!walk || meter->walk == walk->session)
 		return; /* two tasks may hold one socket */
 	settle(meter);
+	if (sk)
+		settle_tcp(meter, sk);
 	if (settings.count_threads)
 		for (int how = 0; how < USERS; how++)
 			forget_thread(meter, how);
@@ -127,6 +127,7 @@ static __always_inline void end_walk(struct bpf_iter_meta *meta)
 static __always_inline void own_opened(struct task_struct *task, struct file *file)
 {
 	struct socket *socket = bpf_sock_from_file(file);
+	struct kind kind;
 	struct sock *sk;
 
 	if (!socket)
@@ -134,7 +135,8 @@ static __always_inline void own_opened(struct task_struct *task, struct file *fi
 	sk = socket->sk;
 	if (!sk || !is_inet(sk) || has_ended(task) || bpf_sk_storage_get(&meters, sk, 0, 0))
 		return;
-	claim(sk, kind_of(sk), task, USER_CREATOR);
+	kind = kind_of(sk);
+	claim(sk, &kind, task, USER_CREATOR);
 	if (sk->__sk_common.skc_state == TCP_LISTEN)
 		bequeath(sk, task);
 	/* It may have ended since: then nobody has told the record that was made for it. */

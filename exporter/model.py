@@ -43,6 +43,30 @@ def pick(counters: Counters, protocol: str, direction: str, unit: str) -> int:
     ]
 
 
+class TcpTraffic(NamedTuple):
+    """What TCP says of its own sockets: a layer above the counters, never added to them."""
+
+    received_bytes: int
+    """Payload, in order."""
+    acknowledged_bytes: int
+    """Payload that the other side has confirmed."""
+    retransmitted_packets: int
+
+
+class RoundTrips(NamedTuple):
+    """Smoothed round-trip times of connections that have ended."""
+
+    counts: tuple[int, ...]
+    """By the buckets of ROUND_TRIP_BOUNDS_US, and one for the rest; not cumulative."""
+    sum_us: int
+
+
+ROUND_TRIP_BOUNDS_US: Final = tuple(64 << 2 * i for i in range(9))
+"""Upper bounds, inclusive, as bpf/netatop.h has them."""
+NO_TCP: Final = TcpTraffic(0, 0, 0)
+NO_ROUND_TRIPS: Final = RoundTrips((0,) * (len(ROUND_TRIP_BOUNDS_US) + 1), 0)
+
+
 class TaskRecord(NamedTuple):
     """A process or thread that has used the network, as the kernel keeps it."""
 
@@ -64,6 +88,12 @@ class TaskRecord(NamedTuple):
     wait_status: int
     """As wait(2) gives it."""
     counters: Counters
+    threads: int = 0
+    """Of a process: those that have ended since the record began; when it has ended, all."""
+    sockets: int = 0
+    """Of a process: those that it has used."""
+    tcp: TcpTraffic = NO_TCP
+    round_trips: RoundTrips = NO_ROUND_TRIPS
 
     @property
     def is_process(self) -> bool:
@@ -94,6 +124,7 @@ class SocketRecord(NamedTuple):
     receive_bytes: int
     transmit_packets: int
     transmit_bytes: int
+    tcp: TcpTraffic = NO_TCP
 
 
 class SocketWalk(NamedTuple):

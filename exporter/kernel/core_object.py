@@ -154,6 +154,7 @@ class CoreObject:
             cgroup.level,
             cgroup.cgroup_id,
             self.walk == "walk_socket_files",
+            all(hook.program != "own_tcp_sender" for hook in self.missing),
         )
         self._bpf.call(
             "bpf_map__set_initial_value",

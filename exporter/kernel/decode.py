@@ -21,7 +21,7 @@ def command_name(raw: bytes) -> str:
 
 
 def tasks(keys: Buffer, values: Buffer) -> tuple[model.TaskRecord, ...]:
-    """Decode entries of the task table."""
+    """Decode entries of the task table; one that the kernel is still filling is left out."""
     identities = memoryview(keys).cast("B").cast("Q")
     return tuple(
         model.TaskRecord(
@@ -36,8 +36,13 @@ def tasks(keys: Buffer, values: Buffer) -> tuple[model.TaskRecord, ...]:
             end_ns=task.end_time_ns,
             wait_status=task.exit_code,
             counters=task.counters,
+            threads=task.threads,
+            sockets=task.sockets,
+            tcp=model.TcpTraffic(*task.tcp),
+            round_trips=model.RoundTrips(task.round_trips, task.round_trip_sum_us),
         )
         for identity, task in zip(identities, layouts.Task.unpack_all(values), strict=True)
+        if task.process
     )
 
 
@@ -83,6 +88,7 @@ def walk(output: bytes) -> model.SocketWalk:
                 receive_bytes=record.traffic[1],
                 transmit_packets=record.traffic[2],
                 transmit_bytes=record.traffic[3],
+                tcp=model.TcpTraffic(*record.tcp),
             )
             for record in layouts.SocketRecord.unpack_all(output[:end])
         ),

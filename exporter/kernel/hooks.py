@@ -23,6 +23,10 @@ class Hook(NamedTuple):
     """One of two on the same tracepoint: when one is skipped, the other runs."""
 
 
+FIRST_SEND: Final = (
+    "what a TCP socket sends in a new user's first call goes to the former one (Linux 6.16 has it)"
+)
+
 HANDED_ON: Final = "a socket that is handed on keeps its former owner (Linux 6.3 has it)"
 
 STRAYS: Final = "packets that no socket wanted are not counted (Linux 5.17 has it)"
@@ -31,6 +35,7 @@ TRACEPOINTS: Final = (
     Hook("follow_state", "inet_sock_set_state", "", in_pairs=True),
     Hook("follow_state_spare", "inet_sock_set_state", "", in_pairs=True),
     Hook("follow_exit", "sched_process_exit", ""),
+    Hook("own_tcp_sender", "tcp_sendmsg_locked", FIRST_SEND),
     Hook("own_sender", "sock_send_length", HANDED_ON),
     Hook("own_receiver", "sock_recv_length", HANDED_ON),
     Hook("drop_stray", "kfree_skb", STRAYS, whole_host=True, in_pairs=True),

@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
     Buffer: TypeAlias = bytes | bytearray | memoryview
 
-FINGERPRINT = 0x0B1A23A4
+FINGERPRINT = 0x00F06799
 
 PROTOCOLS = ("tcp", "udp", "icmp", "other")
 DIRECTIONS = ("receive", "transmit")
 REASONS = ("no_socket", "kernel", "no_owner", "overflow")
 LOSSES = ("task_full", "task_memory", "socket_memory")
 
-TASK = struct.Struct("<Q Q Q Q I I I I 16s 16Q")
+TASK = struct.Struct("<Q Q Q Q I I I I I I 16s 16Q 3Q Q 10I")
 
 
 class Task(NamedTuple):
-    """struct task, 192 bytes."""
+    """struct task, 272 bytes."""
 
     process: int
     start_time_ns: int
@@ -33,8 +33,13 @@ class Task(NamedTuple):
     pid: int
     uid: int
     exit_code: int
+    threads: int
+    sockets: int
     command: bytes
     counters: tuple[int, ...]
+    tcp: tuple[int, ...]
+    round_trip_sum_us: int
+    round_trips: tuple[int, ...]
 
     @staticmethod
     def unpack_all(buffer: Buffer) -> Iterator[Task]:
@@ -50,21 +55,27 @@ class Task(NamedTuple):
                 v[6],
                 v[7],
                 v[8],
-                v[9:25],
+                v[9],
+                v[10],
+                v[11:27],
+                v[27:30],
+                v[30],
+                v[31:41],
             )
             for v in TASK.iter_unpack(buffer)
         )
 
 
-SOCKET_RECORD = struct.Struct("<Q 2Q 4Q 16s 16s I H H H H I")
+SOCKET_RECORD = struct.Struct("<Q 2Q 4Q 3Q 16s 16s I H H H H I")
 
 
 class SocketRecord(NamedTuple):
-    """struct socket_record, 104 bytes."""
+    """struct socket_record, 128 bytes."""
 
     cookie: int
     owner: tuple[int, ...]
     traffic: tuple[int, ...]
+    tcp: tuple[int, ...]
     local_address: bytes
     remote_address: bytes
     network_namespace: int
@@ -82,14 +93,15 @@ class SocketRecord(NamedTuple):
                 v[0],
                 v[1:3],
                 v[3:7],
-                v[7],
-                v[8],
-                v[9],
+                v[7:10],
                 v[10],
                 v[11],
                 v[12],
                 v[13],
                 v[14],
+                v[15],
+                v[16],
+                v[17],
             )
             for v in SOCKET_RECORD.iter_unpack(buffer)
         )
@@ -129,7 +141,7 @@ class Counters(NamedTuple):
         )
 
 
-SETTINGS = struct.Struct("<I I I I Q Q")
+SETTINGS = struct.Struct("<I I I I Q I I")
 
 
 class Settings(NamedTuple):
@@ -141,6 +153,7 @@ class Settings(NamedTuple):
     cgroup_level: int
     cgroup_id: int
     walk_files: int
+    know_tcp_sender: int
 
     @staticmethod
     def unpack_all(buffer: Buffer) -> Iterator[Settings]:
@@ -153,6 +166,7 @@ class Settings(NamedTuple):
                 v[3],
                 v[4],
                 v[5],
+                v[6],
             )
             for v in SETTINGS.iter_unpack(buffer)
         )

@@ -38,9 +38,13 @@ static __always_inline void fill_counters(struct counters *counters)
 
 WRITE(counters, struct counters, fill_counters(&counters);)
 
-WRITE(task, struct task, task.process = 1; task.start_time_ns = 2; task.end_time_ns = 3;
-      task.cgroup_id = 4; task.tgid = 5; task.pid = 6; task.uid = 7; task.exit_code = 8;
-      __builtin_memcpy(task.command, "command", sizeof("command")); fill_counters(&task.counters);)
+WRITE(
+	task, struct task, task.process = 1; task.start_time_ns = 2; task.end_time_ns = 3;
+	task.cgroup_id = 4; task.tgid = 5; task.pid = 6; task.uid = 7; task.exit_code = 8;
+	__builtin_memcpy(task.command, "command", sizeof("command")); fill_counters(&task.counters);
+	task.threads = 9; task.sockets = 10; task.tcp.received = 11; task.tcp.acknowledged = 12;
+	task.tcp.retransmits = 13; task.round_trip_sum_us = ROUND_TRIP_FIRST_US;
+	for (int i = 0; i < ROUND_TRIP_BUCKETS; i++) { task.round_trips[i] = 14 + i; })
 
 WRITE(
 	socket_record, struct socket_record, socket_record.cookie = 1;
@@ -48,7 +52,9 @@ WRITE(
 	socket_record.traffic[DIRECTION_RECEIVE].packets = 4;
 	socket_record.traffic[DIRECTION_RECEIVE].bytes = 5;
 	socket_record.traffic[DIRECTION_TRANSMIT].packets = 6;
-	socket_record.traffic[DIRECTION_TRANSMIT].bytes = 7; for (int i = 0; i < 16; i++) {
+	socket_record.traffic[DIRECTION_TRANSMIT].bytes = 7; socket_record.tcp.received = 12;
+	socket_record.tcp.acknowledged = 13; socket_record.tcp.retransmits = 14;
+	for (int i = 0; i < 16; i++) {
 		socket_record.local_address[i] = 16 + i;
 		socket_record.remote_address[i] = 32 + i;
 	} socket_record.network_namespace = 8;
@@ -66,4 +72,5 @@ WRITE(settings_read, struct settings, settings_read.fingerprint = settings.finge
       settings_read.list_sockets = settings.list_sockets + 1;
       settings_read.cgroup_level = settings.cgroup_level + 1;
       settings_read.cgroup_id = settings.cgroup_id + 1;
-      settings_read.walk_files = settings.walk_files + 1;)
+      settings_read.walk_files = settings.walk_files + 1;
+      settings_read.know_tcp_sender = settings.know_tcp_sender + 1;)

@@ -29,7 +29,8 @@ SETTINGS = {
     "list_sockets": 13,
     "cgroup_level": 14,
     "cgroup_id": 1 << 40,
-    "walk_files": 1 << 41,
+    "walk_files": 15,
+    "know_tcp_sender": 16,
 }
 COUNTERS = {
     (protocol, direction, unit): 1000 + 100 * p + 10 * d + u
@@ -109,6 +110,10 @@ def test_task(written: Callable[[str], bytes]) -> None:
         "wait_status": 8,
         "name": "command",
         "counters": tuple(COUNTERS.values()),
+        "threads": 9,
+        "sockets": 10,
+        "tcp": model.TcpTraffic(11, 12, 13),
+        "round_trips": model.RoundTrips(tuple(range(14, 24)), model.ROUND_TRIP_BOUNDS_US[0]),
     }
     assert record._asdict() == expected
 
@@ -119,6 +124,7 @@ def test_socket_record(written: Callable[[str], bytes]) -> None:
         "cookie": 1,
         "owner": (2, 3),
         "traffic": (4, 5, 6, 7),
+        "tcp": (12, 13, 14),
         "local_address": bytes(range(16, 32)),
         "remote_address": bytes(range(32, 48)),
         "network_namespace": 8,

@@ -25,9 +25,19 @@ def test_command_names(raw: bytes, name: str) -> None:
     assert decode.command_name(raw) == name
 
 
+def _task(process: int) -> bytes:
+    rest = (1, 2, b"name", *range(16), 3, 4, 5, 6, *range(10))
+    return layouts.TASK.pack(process, 2, 3, 4, 100, 101, 5, 9, *rest)
+
+
+def test_half_filled() -> None:
+    """A record that the kernel is still filling has no process yet; the next read finds it."""
+    assert decode.tasks((7).to_bytes(8, "little"), _task(process=0)) == ()
+
+
 def test_words_change_here() -> None:
     """The kernel's tgid is our pid, its pid our tid."""
-    value = layouts.TASK.pack(7, 2, 3, 4, 100, 101, 5, 9, b"name", *range(16))
+    value = _task(process=7)
     (task,) = decode.tasks((7).to_bytes(8, "little"), value)
     assert (task.pid, task.tid) == (100, 101)
     assert task.is_process
