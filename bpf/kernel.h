@@ -46,6 +46,8 @@
 #define TCP_LISTEN 10
 #define TCP_NEW_SYN_RECV 12
 /* include/uapi/asm-generic/errno-base.h */
+/* include/uapi/linux/netfilter.h */
+#define NF_ACCEPT 1
 #define E2BIG 7
 #define EEXIST 17
 
@@ -122,6 +124,8 @@ typedef struct {
 	__s64 counter;
 } atomic64_t;
 
+struct sock;
+
 struct sock_common {
 	__be32 skc_daddr;
 	__be32 skc_rcv_saddr;
@@ -133,6 +137,7 @@ struct sock_common {
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
 	atomic64_t skc_cookie;
+	struct sock *skc_listener; /* of a half-open connection */
 };
 
 struct sock {
@@ -148,10 +153,6 @@ struct tcp_sock {
 	__u32 total_retrans;
 	__u32 srtt_us; /* eighths of a microsecond */
 	__u8 is_mptcp : 1;
-};
-
-struct request_sock {
-	struct sock *rsk_listener;
 };
 
 struct socket {
@@ -170,6 +171,14 @@ struct sk_buff {
 	unsigned char *data;
 };
 
+struct iphdr {
+	__u8 protocol;
+};
+
+struct ipv6hdr {
+	__u8 nexthdr;
+};
+
 struct skb_shared_info {
 	unsigned short gso_segs;
 };
@@ -178,6 +187,11 @@ struct skb_shared_info {
 enum skb_drop_reason {
 	SKB_DROP_REASON_NO_SOCKET = 3,
 	SKB_DROP_REASON_IP_NOPROTO = 19,
+};
+
+/* include/trace/events/skb.h: told apart by it is a tracepoint that names the socket (6.11). */
+struct trace_event_raw_kfree_skb {
+	void *rx_sk;
 };
 
 /* include/linux/netfilter.h, include/net/netfilter/nf_bpf_link.h */

@@ -9,6 +9,7 @@
 #include "kernel.h"
 #include "netatop.h"
 
+#include "gap.bpf.h"
 #include "life.bpf.h"
 #include "packet.bpf.h"
 #include "socket.bpf.h"
@@ -41,8 +42,7 @@ int count_transmit(struct __sk_buff *skb)
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(drop_stray, struct sk_buff *skb, void *location, enum skb_drop_reason reason)
 {
-	if (is_stray(reason))
-		count_stray_once(skb, true);
+	look_for_stray(ctx, skb, reason, true);
 	return 0;
 }
 
@@ -54,9 +54,33 @@ int BPF_PROG(drop_stray, struct sk_buff *skb, void *location, enum skb_drop_reas
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(drop_stray_spare, struct sk_buff *skb, void *location, enum skb_drop_reason reason)
 {
-	if (is_stray(reason))
-		count_stray_once(skb, false);
+	look_for_stray(ctx, skb, reason, false);
 	return 0;
+}
+
+/*
+ * Packets of the kernel's own, at netfilter's local hooks, where nftables counts too (Linux 6.4): what
+ * no socket filter sees. After all rules: what a firewall drops was not received and not sent.
+ * Attached to each network namespace by itself, and with the root cgroup only.
+ */
+SEC("netfilter")
+int kernel_receive(struct bpf_nf_ctx *context)
+{
+	struct sk_buff *skb = context->skb;
+
+	if (may_be_kernels(skb) && is_taken_by_kernel(skb->head + skb->network_header))
+		count_for_kernel(skb, DIRECTION_RECEIVE);
+	return NF_ACCEPT;
+}
+
+SEC("netfilter")
+int kernel_transmit(struct bpf_nf_ctx *context)
+{
+	struct sk_buff *skb = context->skb;
+
+	if (!is_filtered(context->state->sk, skb->sk))
+		count_for_kernel(skb, DIRECTION_TRANSMIT);
+	return NF_ACCEPT;
 }
 
 /* Owners: creation. In the process that calls socket(2); not for the kernel's own sockets. */

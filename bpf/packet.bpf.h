@@ -53,6 +53,7 @@ static __always_inline long read_memory(const void *ip_header, __u32 offset, voi
 struct transport {
 	__u32 offset; /* from the IP header on */
 	__u8 protocol;
+	bool is_later_fragment; /* of IPv6: its transport header is in the first one */
 };
 
 #define IPV4_HEADER 20
@@ -64,7 +65,7 @@ struct transport {
 static __always_inline struct transport find_transport(const void *packet, read_packet read)
 {
 	struct transport found = {.protocol = NO_PROTOCOL};
-	__u8 header[IPV4_HEADER], extension[2];
+	__u8 header[IPV4_HEADER], extension[4];
 
 	if (read(packet, 0, header, sizeof(header)))
 		return found;
@@ -78,7 +79,12 @@ static __always_inline struct transport find_transport(const void *packet, read_
 	for (int i = 0; i < MAX_EXTENSIONS && is_extension(found.protocol); i++) {
 		if (read(packet, found.offset, extension, sizeof(extension)))
 			break;
-		found.offset += found.protocol == IPPROTO_FRAGMENT ? 8 : (extension[1] + 1) * 8;
+		if (found.protocol == IPPROTO_FRAGMENT) {
+			found.offset += 8;
+			found.is_later_fragment = extension[2] || extension[3] >> 3;
+		} else {
+			found.offset += (extension[1] + 1) * 8;
+		}
 		found.protocol = extension[0];
 	}
 	return found;
@@ -95,6 +101,22 @@ static __always_inline __u32 header_length(const void *packet, read_packet read)
 	if (found.protocol == IPPROTO_TCP)
 		read(packet, found.offset + 12, &data_offset, sizeof(data_offset));
 	return found.offset + (data_offset >> 4) * 4;
+}
+
+/* The same as skb_traffic, where a program is given the kernel's own buffer. */
+static __always_inline struct traffic buffer_traffic(struct sk_buff *skb,
+						     const unsigned char *ip_header)
+{
+	const struct skb_shared_info *shared = (void *)(skb->head + skb->end);
+	/* What is left, and what came before it, if the headers were pulled. */
+	struct traffic traffic = {1, skb->len + (skb->data - ip_header)};
+	__u16 segments = BPF_CORE_READ(shared, gso_segs);
+
+	if (segments > 1) {
+		traffic.packets = segments;
+		traffic.bytes += (__u64)(segments - 1) * header_length(ip_header, read_memory);
+	}
+	return traffic;
 }
 
 /* The usual headers are there to be looked at; for others the helper is asked. */

@@ -24,35 +24,40 @@ static __always_inline bool is_stray(enum skb_drop_reason reason)
 	       reason == bpf_core_enum_value(enum skb_drop_reason, SKB_DROP_REASON_IP_NOPROTO);
 }
 
-static __always_inline void count_stray(struct sk_buff *skb)
+/*
+ * Was it for a connection in TIME_WAIT? The kernel has answered it by itself and drops it; a SYN that
+ * opens the connection anew is not dropped. (net/ipv4/tcp_ipv4.c, tcp_v4_rcv; Linux 6.11 names the socket.)
+ */
+static __always_inline bool is_for_time_wait(__u64 *context)
+{
+	struct trace_event_raw_kfree_skb *event = NULL;
+	struct sock *sk;
+
+	if (!bpf_core_field_exists(event->rx_sk))
+		return false;
+	sk = (struct sock *)context[3];
+	return sk && sk->__sk_common.skc_state == TCP_TIME_WAIT;
+}
+
+static __always_inline void count_stray(struct sk_buff *skb, enum reason reason)
 {
 	const unsigned char *ip_header = skb->head + skb->network_header;
-	const struct skb_shared_info *shared = (void *)(skb->head + skb->end);
-	/* The transport header was pulled: what is left plus what came before it. */
-	struct traffic traffic = {1, skb->len + (skb->data - ip_header)};
-	__u16 segments = BPF_CORE_READ(shared, gso_segs);
-	struct transport found;
 	enum protocol protocol;
 
 	if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
 		return;
-	found = find_transport(ip_header, read_memory);
-	protocol = protocol_of(found.protocol);
+	protocol = protocol_of(find_transport(ip_header, read_memory).protocol);
 	/* An echo reply without a ping socket may have gone to a raw one, which counted it. */
 	if (protocol == PROTOCOL_ICMP)
 		return;
-	if (segments > 1) {
-		traffic.packets = segments;
-		traffic.bytes += (__u64)(segments - 1) * header_length(ip_header, read_memory);
-	}
-	account_unidentified(REASON_NO_SOCKET, protocol, DIRECTION_RECEIVE, traffic);
+	account_unidentified(reason, protocol, DIRECTION_RECEIVE, buffer_traffic(skb, ip_header));
 }
 
 /*
  * Each stray is handed to two programs, see netatop.bpf.c; the first to run counts it. The others
  * between the two can't be strays: the receive path runs with softirqs off.
  */
-static __always_inline void count_stray_once(struct sk_buff *skb, bool first)
+static __always_inline void count_stray_once(struct sk_buff *skb, enum reason reason, bool first)
 {
 	__u32 zero = 0;
 	__u64 *last = bpf_map_lookup_elem(&last_stray, &zero);
@@ -63,12 +68,21 @@ static __always_inline void count_stray_once(struct sk_buff *skb, bool first)
 		*last = 0;
 		return;
 	}
-	count_stray(skb);
+	count_stray(skb, reason);
 	if (first)
 		*last = (__u64)skb;
 }
 
 /* AF_PACKET knows no IP: what the call returned, as one packet, for the task that called. */
+static __always_inline void look_for_stray(__u64 *context, struct sk_buff *skb,
+					   enum skb_drop_reason reason, bool first)
+{
+	if (is_stray(reason))
+		count_stray_once(skb, REASON_NO_SOCKET, first);
+	else if (is_for_time_wait(context))
+		count_stray_once(skb, REASON_KERNEL, first);
+}
+
 static __always_inline void count_packet_socket(enum direction direction, int result)
 {
 	struct task_struct *task = bpf_get_current_task_btf();

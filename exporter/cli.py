@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 PROGRAM: Final = "netatop-exporter"
 UPKEEP_SECONDS: Final = 10.0
 """Less than packets can join a finished task (LATE_NS), so that none is left over."""
+TEND_SECONDS: Final = 1.0
+"""How long a network namespace that nobody else uses may be kept by our links."""
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 EPILOG: Final = """\
@@ -154,6 +156,13 @@ def _kernel_flags(parser: argparse.ArgumentParser) -> None:
         help="show every socket with its addresses: many series",
     )
     group.add_argument(
+        "--no-collector.netfilter",
+        dest="netfilter",
+        action="store_false",
+        default=argparse.SUPPRESS,
+        help="leave out what the kernel itself sends and receives: ICMP, TIME_WAIT, some RSTs",
+    )
+    group.add_argument(
         "--tasks.max",
         dest="max_tasks",
         metavar="N",
@@ -235,6 +244,7 @@ def _options(settings: config.Settings) -> Options:
         max_tasks=settings.max_tasks,
         count_threads=settings.threads,
         list_sockets=settings.sockets,
+        netfilter=settings.netfilter,
     )
 
 
@@ -262,7 +272,8 @@ def serve(parsed: argparse.Namespace) -> int:
         logger.info(
             "%s serves http://%s%s", PROGRAM, server.listens.reachable, settings.telemetry_path
         )
-        while signal.sigtimedwait(STOP_SIGNALS, UPKEEP_SECONDS) is None:
+        while signal.sigtimedwait(STOP_SIGNALS, TEND_SECONDS) is None:
+            tracer.tend()
             collector.keep_up(UPKEEP_SECONDS)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         logger.info("stopping")

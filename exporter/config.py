@@ -43,6 +43,7 @@ class Settings(NamedTuple):
     max_tasks: int = 65536
     threads: bool = False
     sockets: bool = False
+    netfilter: bool = True
 
 
 def address(text: str) -> Address:

@@ -2,13 +2,7 @@
 """Counts packets without us: nftables counters at the local input and output hooks.
 
 nftables counts buffers, so it is a witness only where one buffer is one packet
-(End.carry_single_packets). And it sees more than the socket filters do. The rules of that gap rest
-on what nftables knows about sockets:
-
-- a cgroup only of full ones (net/netfilter/nft_meta.c);
-- `transparent` of every kind, the mark of full ones only; without a socket both end the rule
-  (net/netfilter/nft_socket.c). The difference is TIME_WAIT, and half-open connections, which are
-  not sent a FIN.
+(End.carry_single_packets).
 """
 
 from __future__ import annotations
@@ -22,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from exporter import model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from exporter.model import Counters
     from tests.network import Namespace
@@ -32,15 +26,16 @@ HOOKS: Final = {"receive": "input", "transmit": "output"}
 ICMP: Final = "meta l4proto { icmp, icmpv6 }"
 OTHER: Final = "meta l4proto != { tcp, udp, icmp, icmpv6 }"
 FIN: Final = "tcp flags & (fin | syn) == fin"
-FULL_SOCKET: Final = "meta cgroup >= 0"
 ANY_SOCKET: Final = "socket transparent { 0, 1 }"
+FULL_SOCKET: Final = "socket mark >= 0"
+"""TIME_WAIT and half-open connections have no mark (net/netfilter/nft_socket.c)."""
 
 
 class Rule(NamedTuple):
     """What happens to the packets that match."""
 
-    part: str
-    """They are added to one of three sums, of which the gap is `wide` less `narrow`; or `skip`."""
+    counts: bool
+    """Or they are passed over."""
     protocol: str
     direction: str
     match: str
@@ -48,17 +43,17 @@ class Rule(NamedTuple):
     @property
     def counter(self) -> str:
         """Return the name of its counter."""
-        return f"{self.part}_{self.protocol}_{self.direction}"
+        return f"{self.protocol}_{self.direction}"
 
     @property
     def text(self) -> str:
         """Return it as nftables takes it."""
-        what = "return" if self.part == "skip" else f"counter name {self.counter}"
+        what = f"counter name {self.counter}" if self.counts else "return"
         return f"{self.match} {what};"
 
 
-SEEN: Final = tuple(
-    Rule("seen", protocol, direction, match)
+EVERYTHING: Final = tuple(
+    Rule(True, protocol, direction, match)
     for direction in model.DIRECTIONS
     for protocol, match in (
         ("tcp", "meta l4proto tcp"),
@@ -67,61 +62,24 @@ SEEN: Final = tuple(
         ("other", OTHER),
     )
 )
-GAP: Final = (
-    # What is sent without a full socket: IPv6 RSTs of the kernel, all that TIME_WAIT answers.
-    *(rule._replace(part="wide") for rule in SEEN if rule.direction == "transmit"),
-    Rule("narrow", "tcp", "transmit", f"meta nfproto ipv4 meta l4proto tcp {FULL_SOCKET}"),
-    # An IPv6 RST for a socket that is closed goes out through a socket of the kernel, so the two do
-    # not agree (net/ipv6/tcp_ipv6.c, tcp_v6_send_response). It answers a segment, so it has no ACK;
-    # a RST that a socket sends by itself has one.
-    Rule(
-        *("narrow", "tcp", "transmit"),
-        f"meta nfproto ipv6 tcp flags & (rst | ack) != rst {FULL_SOCKET}",
-    ),
-    Rule("narrow", "udp", "transmit", f"meta l4proto udp {FULL_SOCKET}"),
-    Rule("narrow", "icmp", "transmit", f"{ICMP} {FULL_SOCKET}"),
-    Rule("narrow", "other", "transmit", f"{OTHER} {FULL_SOCKET}"),
-    # What arrives for TIME_WAIT.
-    Rule("wide", "tcp", "receive", f"{FIN} {ANY_SOCKET}"),
-    Rule("narrow", "tcp", "receive", f"{FIN} socket mark >= 0"),
-    # ICMP that the kernel handles itself: all but the answers to echo requests.
-    Rule("wide", "icmp", "receive", "meta l4proto icmp icmp type != echo-reply"),
-    Rule("wide", "icmp", "receive", "meta l4proto icmpv6 icmpv6 type != echo-reply"),
-)
-EVERYTHING: Final = (*SEEN, *GAP)
 """All that passes."""
 
 STRAYS: Final = (
-    # Not as a difference: two counters of a busy host are not read at one instant.
-    Rule("skip", "tcp", "receive", f"meta l4proto {{ tcp, udp }} {ANY_SOCKET}"),
-    Rule("seen", "tcp", "receive", "meta l4proto tcp"),
-    Rule("seen", "udp", "receive", "meta l4proto udp"),
+    # What arrives for TIME_WAIT, which half-open connections are not sent, and what has no socket.
+    Rule(False, "tcp", "receive", FULL_SOCKET),
+    Rule(True, "tcp", "receive", f"{FIN} {ANY_SOCKET}"),
+    Rule(False, "tcp", "receive", f"meta l4proto {{ tcp, udp }} {ANY_SOCKET}"),
+    Rule(True, "tcp", "receive", "meta l4proto tcp"),
+    Rule(True, "udp", "receive", "meta l4proto udp"),
     # The kernel's answers: a RST to a SYN is numbered 0; of ICMP all but requests.
     Rule(
-        *("seen", "tcp", "transmit"),
+        *(True, "tcp", "transmit"),
         "meta nfproto ipv4 tcp flags & (rst | ack) == (rst | ack) tcp sequence 0",
     ),
-    Rule("seen", "icmp", "transmit", "meta l4proto icmp icmp type != echo-request"),
-    Rule("seen", "icmp", "transmit", "meta l4proto icmpv6 icmpv6 type != echo-request"),
+    Rule(True, "icmp", "transmit", "meta l4proto icmp icmp type != echo-request"),
+    Rule(True, "icmp", "transmit", "meta l4proto icmpv6 icmpv6 type != echo-request"),
 )
-"""What belongs to no process."""
-
-
-class Testimony(NamedTuple):
-    """What a namespace received and sent."""
-
-    seen: Counters
-    gap: Counters
-    """The part of it that socket filters do not see."""
-
-    @property
-    def counted(self) -> Counters:
-        """Return what the programs are to count."""
-        return model.subtract(self.seen, self.gap)
-
-    def less(self, other: Testimony) -> Testimony:
-        """Return what has passed since another testimony."""
-        return Testimony(model.subtract(self.seen, other.seen), model.subtract(self.gap, other.gap))
+"""What belongs to no process, where no netfilter link is."""
 
 
 class Witness:
@@ -131,7 +89,7 @@ class Witness:
         self._namespace = namespace
         self._table = table
 
-    def read(self) -> Testimony:
+    def read(self) -> Counters:
         """Return what has passed until now."""
         text = self._namespace.run("nft", "-j", "list", "counters", "table", "inet", self._table)
         found = {
@@ -139,17 +97,12 @@ class Witness:
             for entry in json.loads(text)["nftables"]
             if (counter := entry.get("counter"))
         }
-        seen, wide, narrow = (_part(found, part) for part in ("seen", "wide", "narrow"))
-        return Testimony(seen, model.subtract(wide, narrow))
-
-
-def _part(found: Mapping[str, tuple[int, int]], part: str) -> Counters:
-    return tuple(
-        number
-        for protocol in model.PROTOCOLS
-        for direction in model.DIRECTIONS
-        for number in found.get(f"{part}_{protocol}_{direction}", (0, 0))
-    )
+        return tuple(
+            number
+            for protocol in model.PROTOCOLS
+            for direction in model.DIRECTIONS
+            for number in found.get(f"{protocol}_{direction}", (0, 0))
+        )
 
 
 @contextlib.contextmanager
@@ -158,7 +111,8 @@ def witness(namespace: Namespace, rules: Iterable[Rule] = EVERYTHING) -> Iterato
     table = f"netatop_{os.getpid()}_{next(NAMES)}"
     rules = tuple(rules)
     lines = [f"table inet {table} {{"]
-    lines += [f"counter {name} {{ }}" for name in dict.fromkeys(rule.counter for rule in rules)]
+    names = dict.fromkeys(rule.counter for rule in rules if rule.counts)
+    lines += [f"counter {name} {{ }}" for name in names]
     if namespace.name:
         # Connection tracking puts IPv6 fragments together before the input hook, as IPv4 does by
         # itself. Not on the host: there it would track every connection of everybody.

@@ -6,15 +6,11 @@ from __future__ import annotations
 import ctypes
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import NamedTuple
 
 from exporter.errors import CgroupError
 from exporter.kernel.libbpf import describe
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-MOUNTINFO: Final = Path("/proc/self/mountinfo")
+from exporter.kernel.mounts import MOUNTINFO, Mount, mounts
 
 # System calls of Linux 5.2, with the same numbers on every architecture
 # (include/uapi/asm-generic/unistd.h); the C library has names for them since glibc 2.36 only.
@@ -35,25 +31,6 @@ class Cgroup(NamedTuple):
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self.fd)
-
-
-class Mount(NamedTuple):
-    """A line of mountinfo (proc_pid_mountinfo(5))."""
-
-    device: str
-    root: str
-    point: str
-    kind: str
-
-
-def mounts(mountinfo: Path) -> Iterator[Mount]:
-    """Parse a mountinfo file."""
-    for line in mountinfo.read_text(errors="surrogateescape").splitlines():
-        before, _, after = line.partition(" - ")
-        fields = before.split(" ")
-        if after:
-            point = fields[4].encode("ascii", "surrogateescape").decode("unicode_escape")
-            yield Mount(fields[2], fields[3], point, after.split(" ")[0])
 
 
 def open_cgroup(path: str | None, mountinfo: Path = MOUNTINFO) -> Cgroup:

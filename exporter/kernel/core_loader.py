@@ -56,8 +56,7 @@ class CoreTracer(Tracer):
             for index in range(len(layouts.LOSSES))
         }
         lost["program", "recursion"] = sum(
-            self._object.info(name).recursion_misses
-            for name in self._object.links.keys() - IN_PAIRS
+            self._object.info(name).recursion_misses for name in self._object.attached - IN_PAIRS
         )
         return model.Snapshot(
             now_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
@@ -69,20 +68,25 @@ class CoreTracer(Tracer):
 
     def programs(self) -> tuple[model.ProgramStatus, ...]:
         """Return the state of each program."""
-        links, info = self._object.links, self._object.info
+        attached, info = self._object.attached, self._object.info
         infos = {
-            name: info(name) if name in links else ProgramInfo() for name in self._object.programs
+            name: info(name) if name in attached else ProgramInfo()
+            for name in self._object.programs
         }
         return tuple(
             model.ProgramStatus(
                 name=name,
                 hook=self._object.hook(name),
-                attached=name in links,
+                attached=name in attached,
                 runs=found.run_cnt,
                 run_time_ns=found.run_time_ns,
             )
             for name, found in infos.items()
         )
+
+    def tend(self) -> None:
+        """Follow network namespaces as they come and go."""
+        self._object.tend()
 
     def forget(self, identities: Iterable[int]) -> None:
         """Remove the records of finished tasks."""

@@ -16,9 +16,10 @@ from exporter.errors import (
     MissingCapabilityError,
     UnsupportedKernelError,
 )
-from exporter.kernel import cgroups, host, layouts
-from exporter.kernel.hooks import ITERATORS, PACKETS, TRACEPOINTS, WALKS
+from exporter.kernel import cgroups, host, layouts, netfilter
+from exporter.kernel.hooks import ITERATORS, NETFILTER, PACKETS, TRACEPOINTS, WALKS
 from exporter.kernel.libbpf import IterMap, IterOptions, ProgramInfo, describe, open_library
+from exporter.kernel.namespaces import NamespaceLinks
 from exporter.kernel.tables import Table, read_iterator
 from exporter.kernel.types import BTF, KernelTypes
 
@@ -39,6 +40,8 @@ class Options(NamedTuple):
     list_sockets: bool = False
     walk_files: bool = False
     """Settle by way of files even where the iterator over sockets is safe: for tests."""
+    netfilter: bool = True
+    """Count what the kernel itself sends and receives, where it has netfilter links."""
     object_path: Path = OBJECT
 
 
@@ -61,6 +64,8 @@ class CoreObject:
         """Optional hooks that this kernel does not have."""
         self.walk = WALKS[0]
         """The iterator that settles all sockets."""
+        self.namespaces = NamespaceLinks(self._attach_netfilter)
+        """The netfilter links; without any where they are not wanted, or the kernel lacks them."""
         self._stack = contextlib.ExitStack()
         self._cgroup = cgroups.open_cgroup(options.cgroup_path)
         self._stack.callback(self._cgroup.close)
@@ -175,11 +180,19 @@ class CoreObject:
         with KernelTypes() as types:
             self.walk = WALKS[self._options.walk_files or not types.has_safe_walk()]
             left_out = [walk for walk in WALKS if walk != self.walk]
+            wanted = self._options.netfilter and not self._cgroup.level
+            if not (wanted and types.has_netfilter_links()):
+                left_out += NETFILTER
             for hook in TRACEPOINTS:
                 if hook.without and not types.has_tracepoint(hook.tracepoint):
                     self.missing.append(hook)
                 if hook in self.missing or (hook.whole_host and self._cgroup.level):
                     left_out.append(hook.program)
+        for program in NETFILTER:  # libbpf knows the type by its section since 1.3
+            self._bpf.bpf_program__set_type(self.programs[program], netfilter.PROGRAM_TYPE)
+            self._bpf.bpf_program__set_expected_attach_type(
+                self.programs[program], netfilter.ATTACH_TYPE
+            )
         for program in left_out:
             self._bpf.bpf_program__set_autoload(self.programs[program], False)
 
@@ -199,12 +212,14 @@ class CoreObject:
     def _attach(self) -> None:
         for name, program in self.programs.items():
             loaded = self._bpf.bpf_program__fd(program) >= 0
-            if loaded and name not in (*ITERATORS, *PACKETS):
+            if loaded and name not in (*ITERATORS, *PACKETS, *NETFILTER):
                 self._attach_program(name)
         self._attach_iterators()
         self.run("walk_files")
         for name in PACKETS:
             self._attach_program(name)
+        self._stack.callback(self.namespaces.close)
+        self.tend()
 
     def _attach_program(self, name: str) -> None:
         program = self.programs[name]
@@ -217,6 +232,17 @@ class CoreObject:
                 error=_attach_error(f"program {name}: hook {hook}{place}"),
             )
         self._keep(name, link)
+
+    def _attach_netfilter(self) -> list[int]:
+        """Attach in the calling thread's namespace."""
+        return netfilter.attach(
+            {name: self._bpf.bpf_program__fd(self.programs[name]) for name in NETFILTER}
+        )
+
+    def tend(self) -> None:
+        """Attach in network namespaces that are new, and let go of those that nobody uses."""
+        if self._bpf.bpf_program__fd(self.programs[NETFILTER[0]]) >= 0:
+            self.namespaces.tend()
 
     def _keep(self, name: str, link: int) -> None:
         self.links[name] = link
@@ -240,6 +266,11 @@ class CoreObject:
             self._keep(name, link)
 
     # What the tracer reads
+
+    @property
+    def attached(self) -> set[str]:
+        """Return the names of programs that are attached."""
+        return {*self.links, *(NETFILTER if self.namespaces.count else ())}
 
     def table(self, name: str) -> Table:
         """Return a map to read from."""

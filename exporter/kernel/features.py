@@ -119,9 +119,7 @@ class Probes:
             False,
             Answer.THERE if KPROBE_PMU.exists() else Answer.NOT_THERE,
         )
-        yield self._program(
-            "netfilter link (not used yet)", kinds.NETFILTER, attach.NETFILTER, needed=False
-        )
+        yield self._program("netfilter link", kinds.NETFILTER, attach.NETFILTER, needed=False)
         yield self._tcx()
 
     def _load(self, kind: int, attach: int, target: int = 0, code: bytes = b"") -> int:

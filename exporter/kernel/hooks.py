@@ -53,6 +53,8 @@ The one that took its place in 7.x, bpf_selem_unlink_nofail, clears `selem->loca
 (kernel/bpf/bpf_local_storage.c), which the iterator follows without another look
 (net/core/bpf_sk_storage.c, __bpf_sk_storage_map_seq_show): a null pointer, and an oops.
 """
+NETFILTER: Final = ("kernel_receive", "kernel_transmit")
+"""In every network namespace; where the kernel has such links and the whole host is counted."""
 PACKETS: Final = ("count_receive", "count_transmit")
 """Attached last: owners are known before the first packet is counted."""
 

@@ -110,6 +110,8 @@ SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_program__section_name": (c_char_p, c_void_p),
     "bpf_program__fd": (c_int, c_void_p),
     "bpf_program__set_autoload": (c_int, c_void_p, ctypes.c_bool),
+    "bpf_program__set_type": (c_int, c_void_p, c_int),
+    "bpf_program__set_expected_attach_type": (c_int, c_void_p, c_int),
     "bpf_program__attach": (c_void_p, c_void_p),
     "bpf_program__attach_cgroup": (c_void_p, c_void_p, c_int),
     "bpf_program__attach_iter": (c_void_p, c_void_p, ctypes.POINTER(IterOptions)),

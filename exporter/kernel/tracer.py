@@ -32,6 +32,10 @@ class Tracer(Protocol):
         """Return the state of each program. Raises MapReadError."""
         ...
 
+    def tend(self) -> None:
+        """Follow network namespaces as they come and go; to be called about once a second."""
+        ...
+
     def forget(self, identities: Iterable[int]) -> None:
         """Remove the records of finished tasks from the kernel. Raises MapReadError."""
         ...

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 BTF: Final = Path("/sys/kernel/btf/vmlinux")
-TYPEDEF, FUNC = 8, 12
-"""BTF_KIND_TYPEDEF and BTF_KIND_FUNC (include/uapi/linux/btf.h)."""
+STRUCT, TYPEDEF, FUNC = 4, 8, 12
+"""BTF_KIND_* (include/uapi/linux/btf.h)."""
 
 
 class KernelTypes:
@@ -46,6 +46,10 @@ class KernelTypes:
     def has_tracepoint(self, name: str) -> bool:
         """Tell whether a BTF program can be attached to this tracepoint."""
         return self._find(f"btf_trace_{name}", TYPEDEF) > 0
+
+    def has_netfilter_links(self) -> bool:
+        """Tell whether programs can be attached to netfilter's hooks, and read packets there."""
+        return self._find("bpf_nf_link", STRUCT) > 0 and self.function("bpf_rdonly_cast") > 0
 
     def has_safe_walk(self) -> bool:
         """Tell whether the iterator over socket storages can be trusted; see SAFE_WALK."""

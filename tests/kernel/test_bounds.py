@@ -40,7 +40,7 @@ def test_full_table() -> None:
     assert snapshot.lost["task", "full"] > 0
     # Nothing is missing: both together are what the witness saw.
     packets, size = EXPECTED["udp transmit"]
-    seen = passed.seen[lab.left.namespace].seen
+    seen = passed.seen[lab.left.namespace]
     assert readable(seen, "udp") == {"udp transmit": (2 * packets, 2 * size)}
 
 

@@ -19,12 +19,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kernel
 
 
-def _without_time_wait(lab: Lab) -> None:
-    """Let connections end at once, so that the last packets of the peer find no socket."""
-    for end in (lab.left, lab.right):
-        end.namespace.set("net.ipv4.tcp_max_tw_buckets", 0)
-
-
 @pytest.mark.parametrize(("sockets", "groups"), [(20_011, 0), (2003, 7)], ids=["fast", "slow"])
 def test_udp_close_under_flood(lab: Lab, family: int, sockets: int, groups: int) -> None:
     """Sockets are bound and closed while datagrams for their port arrive on the other processor.
@@ -54,7 +48,6 @@ def test_udp_close_under_flood(lab: Lab, family: int, sockets: int, groups: int)
 
 def test_tcp_close_in_flight(lab: Lab, family: int) -> None:
     """Connections are closed and reset by both sides while data is under way."""
-    _without_time_wait(lab)
     address = lab.right.address(family)
     start = lab.read()
     server = lab.start(workload.serve_tcp_rudely, address, at=lab.right)

@@ -37,7 +37,7 @@ def _pair(passed: Difference, process: Process, protocol: str, direction: str) -
 
 
 def _buffers(passed: Difference, namespace: Namespace, protocol: str, direction: str) -> int:
-    return model.pick(passed.seen[namespace].seen, protocol, direction, "packets")
+    return model.pick(passed.seen[namespace], protocol, direction, "packets")
 
 
 def _cut_at_sender(lab: Lab) -> None:

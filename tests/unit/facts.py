@@ -99,6 +99,9 @@ class FakeTracer(Tracer):
         self._answer("programs")
         return (ProgramStatus("count_receive", "cgroup_skb/ingress", True, 0, 0),)
 
+    def tend(self) -> None:
+        self._answer("tend")
+
     def forget(self, identities: Iterable[int]) -> None:
         self._answer("forget")
         self.forgotten += identities

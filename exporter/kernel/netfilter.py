@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Netfilter links (Linux 6.4) by bpf(2) itself: libbpf can make them since 1.3 only."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROGRAM_TYPE, ATTACH_TYPE = 32, 45
+"""BPF_PROG_TYPE_NETFILTER, BPF_NETFILTER (include/uapi/linux/bpf.h)."""
+LINK_CREATE: Final = 28
+SYS_BPF: Final = {"x86_64": 321, "aarch64": 280}
+FAMILIES: Final = (2, 10)
+"""NFPROTO_IPV4, NFPROTO_IPV6."""
+LOCAL_IN, LOCAL_OUT = 1, 3
+AFTER_ALL_RULES: Final = 1000
+"""Priority: later than any chain of a firewall, before connections are confirmed (INT_MAX)."""
+
+PLACES: Final = {"kernel_receive": LOCAL_IN, "kernel_transmit": LOCAL_OUT}
+"""The hook of each program."""
+
+
+class LinkCreate(ctypes.Structure):
+    """union bpf_attr of BPF_LINK_CREATE, with its member netfilter."""
+
+    _fields_ = (
+        ("prog_fd", ctypes.c_uint32),
+        ("target_fd", ctypes.c_uint32),
+        ("attach_type", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("family", ctypes.c_uint32),
+        ("hook", ctypes.c_uint32),
+        ("priority", ctypes.c_int32),
+        ("netfilter_flags", ctypes.c_uint32),
+    )
+
+
+def attach(programs: Mapping[str, int]) -> list[int]:
+    """Attach in the calling thread's network namespace; return the descriptors of the links.
+
+    Takes descriptors of programs by name. Raises OSError, with nothing left attached.
+    """
+    with contextlib.ExitStack() as undo:
+        links = []
+        for name, hook in PLACES.items():
+            for family in FAMILIES:
+                links.append(_link(programs[name], family, hook))
+                undo.callback(os.close, links[-1])
+        undo.pop_all()
+    return links
+
+
+def _link(program: int, family: int, hook: int) -> int:
+    request = LinkCreate(
+        prog_fd=program,
+        attach_type=ATTACH_TYPE,
+        family=family,
+        hook=hook,
+        priority=AFTER_ALL_RULES,
+    )
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd: int = libc.syscall(
+        SYS_BPF[os.uname().machine],
+        LINK_CREATE,
+        ctypes.byref(request),
+        ctypes.sizeof(request),
+    )
+    if fd < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return fd
