@@ -84,6 +84,9 @@ struct {
 	__type(value, struct task);
 } tasks SEC(".maps");
 
+/* A new record: too large for the stack. In a section of its own: .rodata is the settings. */
+const struct task blank_task SEC(".rodata.blank") = {};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, REASONS);
@@ -97,6 +100,15 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } lost SEC(".maps");
+
+/* What the program `adopt` has done; the loader gives it room when there is something to adopt. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, __u64);
+	__type(value, __u8);
+} adopted SEC(".maps");
 
 /* The stray that `drop_stray` has counted last: an address, only compared. */
 struct {

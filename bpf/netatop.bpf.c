@@ -9,6 +9,7 @@
 #include "kernel.h"
 #include "netatop.h"
 
+#include "adopt.bpf.h"
 #include "gap.bpf.h"
 #include "life.bpf.h"
 #include "packet.bpf.h"
@@ -223,4 +224,13 @@ int walk_files(struct bpf_iter__task_file *context)
 	if (task && file)
 		own_opened(task, file);
 	return 0;
+}
+
+/* Not attached: run for each record that is taken over from another version (Linux 5.14). */
+SEC("syscall")
+int adopt(struct adoption *adoption)
+{
+	if (adoption->identity < ADOPT_NOBODYS)
+		return adopt_nobodys(adoption);
+	return adopt_task(adoption);
 }

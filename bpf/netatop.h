@@ -22,9 +22,11 @@ enum reason { REASON_NO_SOCKET, REASON_KERNEL, REASON_NO_OWNER, REASON_OVERFLOW,
 
 /* What could not be stored (labels `object` and `reason` of the lost family). */
 enum loss {
-	LOSS_TASK_FULL,	    /* the task table is full */
-	LOSS_TASK_MEMORY,   /* the kernel had no memory for a task */
-	LOSS_SOCKET_MEMORY, /* the kernel refused a socket its storage */
+	LOSS_TASK_FULL,		/* the task table is full */
+	LOSS_TASK_MEMORY,	/* the kernel had no memory for a task */
+	LOSS_SOCKET_MEMORY,	/* the kernel refused a socket its storage */
+	LOSS_PROGRAM_RECURSION, /* a program was skipped: the kernel counts them; here those of
+				   earlier versions */
 	LOSSES
 };
 
@@ -109,6 +111,18 @@ struct socket_record {
 /* What `walk_sockets` writes last. */
 struct socket_summary {
 	__u64 sockets[PROTOCOLS];
+};
+
+/*
+ * What the program `adopt` is given: the record of a task, or counters of nobody's by reason, or, in
+ * the first packet counter, a number of losses.
+ */
+#define ADOPT_LOST 16 /* and up: enum loss; below: enum reason */
+#define ADOPT_NOBODYS 32
+
+struct adoption {
+	__u64 identity;
+	struct task task;
 };
 
 /* Set by the loader before the object is loaded; all of the object's read-only data. */

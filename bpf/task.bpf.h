@@ -42,9 +42,6 @@ static __always_inline bool in_scope(struct task_struct *task)
 	return BPF_CORE_READ(cgroup, kn, id) == settings.cgroup_id;
 }
 
-/* Too large for the stack. In a section of its own: .rodata is the settings. */
-const struct task blank_task SEC(".rodata.blank") = {};
-
 /*
  * The record is filled where it stands, `process` last: until then it is not there for user space,
  * which loses nothing by that, and no socket has this owner yet.

@@ -12,7 +12,8 @@
     │   ├── LoadError               the kernel or libbpf refused the object
     │   ├── AttachError             a program is loaded but can't be attached
     │   ├── LayoutError             the object is not the one that this package was built with
-    │   └── MapReadError            a table can't be read
+    │   ├── MapReadError            a table can't be read
+    │   └── PinError                the directory of pins can't be used
     └── ServeError                  the address can't be listened on                 exit 1
 
 A message is one line without a full stop: the thing, what was found, what is accepted, what to do.
@@ -67,6 +68,10 @@ class LayoutError(KernelError):
 
 class MapReadError(KernelError):
     """A table of the kernel can't be read."""
+
+
+class PinError(KernelError):
+    """The directory in which things outlive the process can't be used, or not now."""
 
 
 class ServeError(NetatopError):

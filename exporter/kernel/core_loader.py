@@ -7,10 +7,12 @@ import time
 from typing import TYPE_CHECKING
 
 from exporter import model
-from exporter.kernel import decode, layouts
-from exporter.kernel.core_object import OBJECT, CoreObject, Options
-from exporter.kernel.hooks import IN_PAIRS
+from exporter.kernel import core_object, decode, layouts
+from exporter.kernel.core_object import OBJECT, Options
+from exporter.kernel.hooks import IN_PAIRS, TRACEPOINTS
 from exporter.kernel.libbpf import ProgramInfo, open_library, possible_processors
+from exporter.kernel.pins import Pins
+from exporter.kernel.succession import take_over
 from exporter.kernel.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -20,15 +22,24 @@ if TYPE_CHECKING:
 
 
 class CoreTracer(Tracer):
-    """Programs loaded through libbpf."""
+    """Programs loaded through libbpf, or found pinned."""
 
     loader = "core"
 
     def __init__(self, options: Options) -> None:
-        """Load and attach. Raises KernelError, with nothing left behind."""
-        self._object = CoreObject(options)
+        """Load and attach, or take over. Raises KernelError, with nothing new left behind."""
+        self._pins = Pins(options.pin_path) if options.pin_path else None
+        try:
+            if self._pins:
+                self._held = take_over(self._pins, options)
+            else:
+                self._held = core_object.load(options)
+            self._held.tend()
+        except BaseException:
+            self.close()
+            raise
         self._tasks, self._unidentified, self._lost = map(
-            self._object.table, ("tasks", "unidentified", "lost")
+            self._held.table, ("tasks", "unidentified", "lost")
         )
         self._processors = possible_processors()
         self.libbpf_version = open_library().version
@@ -36,11 +47,11 @@ class CoreTracer(Tracer):
     @property
     def missing(self) -> tuple[Hook, ...]:
         """Return the optional hooks that this kernel does not have."""
-        return tuple(self._object.missing)
+        return tuple(hook for hook in TRACEPOINTS if hook.program in self._held.plan.missing)
 
     def settle(self) -> model.SocketWalk:
         """Move what waits in the sockets to the tasks."""
-        return decode.walk(self._object.run(self._object.walk))
+        return decode.walk(self._held.settle())
 
     def read(self) -> model.Snapshot:
         """Read all tables."""
@@ -55,8 +66,8 @@ class CoreTracer(Tracer):
             )
             for index in range(len(layouts.LOSSES))
         }
-        lost["program", "recursion"] = sum(
-            self._object.info(name).recursion_misses for name in self._object.attached - IN_PAIRS
+        lost["program", "recursion"] += sum(
+            self._held.info(name).recursion_misses for name in self._held.attached - IN_PAIRS
         )
         return model.Snapshot(
             now_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
@@ -68,15 +79,15 @@ class CoreTracer(Tracer):
 
     def programs(self) -> tuple[model.ProgramStatus, ...]:
         """Return the state of each program."""
-        attached, info = self._object.attached, self._object.info
+        attached, info = self._held.attached, self._held.info
         infos = {
             name: info(name) if name in attached else ProgramInfo()
-            for name in self._object.programs
+            for name in self._held.plan.hooks
         }
         return tuple(
             model.ProgramStatus(
                 name=name,
-                hook=self._object.hook(name),
+                hook=self._held.plan.hooks[name],
                 attached=name in attached,
                 runs=found.run_cnt,
                 run_time_ns=found.run_time_ns,
@@ -86,16 +97,33 @@ class CoreTracer(Tracer):
 
     def tend(self) -> None:
         """Follow network namespaces as they come and go."""
-        self._object.tend()
+        self._held.tend()
 
     def forget(self, identities: Iterable[int]) -> None:
         """Remove the records of finished tasks."""
         for identity in identities:
             self._tasks.delete(identity)
 
+    def recall(self) -> bytes:
+        """Return what was remembered last, by this process or one before it; empty: nothing."""
+        return self._pins.load() if self._pins else b""
+
+    def remember(self, memory: bytes) -> None:
+        """Keep this with the tables, in place of what was kept before; without pins, nowhere."""
+        if self._pins:
+            self._pins.save(memory)
+
+    @property
+    def keeps(self) -> bool:
+        """Tell whether anything outlives this process, so that remembering is worth it."""
+        return self._pins is not None
+
     def close(self) -> None:
-        """Detach and free everything; may be called again."""
-        self._object.close()
+        """Let go of everything; what is not pinned is gone then. May be called again."""
+        if hasattr(self, "_held"):
+            self._held.close()
+        if self._pins:
+            self._pins.close()
 
 
 __all__ = ["OBJECT", "CoreTracer", "Options"]

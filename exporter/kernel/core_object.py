@@ -1,32 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CO-RE object in the kernel: opened, set, loaded, attached; closed with one call."""
+"""The CO-RE object on its way into the kernel: opened, set, loaded, attached, handed over."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from exporter.errors import (
     AttachError,
     LayoutError,
     LoadError,
-    MapReadError,
     MissingCapabilityError,
     UnsupportedKernelError,
 )
 from exporter.kernel import cgroups, host, layouts, netfilter
-from exporter.kernel.hooks import ITERATORS, NETFILTER, PACKETS, TRACEPOINTS, WALKS
-from exporter.kernel.libbpf import IterMap, IterOptions, ProgramInfo, describe, open_library
-from exporter.kernel.namespaces import NamespaceLinks
-from exporter.kernel.tables import Table, read_iterator
+from exporter.kernel.holding import Descriptors, Holding, Plan, unexpected
+from exporter.kernel.hooks import (
+    APART,
+    MAPS,
+    NETFILTER,
+    ON_CALL,
+    PACKETS,
+    STRAYS,
+    TRACEPOINTS,
+    WALKS,
+)
+from exporter.kernel.libbpf import IterMap, IterOptions, describe, open_library
+from exporter.kernel.tables import read_iterator
 from exporter.kernel.types import BTF, KernelTypes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Self
 
-    from exporter.kernel.hooks import Hook
+    from exporter.kernel.libbpf import Translate
 
 OBJECT: Final = Path(__file__).with_name("netatop.bpf.o")
 
@@ -42,13 +52,16 @@ class Options(NamedTuple):
     """Settle by way of files even where the iterator over sockets is safe: for tests."""
     netfilter: bool = True
     """Count what the kernel itself sends and receives, where it has netfilter links."""
+    pin_path: str | None = None
+    """A directory of a bpf file system: everything stays there, for the next to take over."""
     object_path: Path = OBJECT
 
 
 class CoreObject:
-    """Maps, programs and links of the object, by name."""
+    """The object, in a `with` block; what it has attached outlives it only if it is handed over."""
 
     def __init__(self, options: Options) -> None:
+        """Open it and decide how it is to run here; nothing is loaded yet. Raises KernelError."""
         missing = host.missing_capabilities()
         if missing:
             message = (
@@ -58,24 +71,33 @@ class CoreObject:
             raise MissingCapabilityError(message)
         self._bpf = open_library()
         self._options = options
-        self.links: dict[str, int] = {}
-        self.programs: dict[str, int] = {}
-        self.missing: list[Hook] = []
-        """Optional hooks that this kernel does not have."""
-        self.walk = WALKS[0]
-        """The iterator that settles all sockets."""
-        self.namespaces = NamespaceLinks(self._attach_netfilter)
-        """The netfilter links; without any where they are not wanted, or the kernel lacks them."""
+        self._programs: dict[str, int] = {}
+        """Pointers of libbpf."""
+        self._links: dict[str, int] = {}
+        """Descriptors."""
         self._stack = contextlib.ExitStack()
         self._cgroup = cgroups.open_cgroup(options.cgroup_path)
         self._stack.callback(self._cgroup.close)
         try:
             self._object = self._open()
-            self._load()
-            self._attach()
+            self._check_sizes()
+            self.plan = self._make_plan()
         except BaseException:
             self.close()
             raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free everything, and with it what was loaded and attached but not handed over."""
+        for fd in reversed(self._links.values()):
+            os.close(fd)
+        self._links.clear()
+        self._stack.close()
 
     # Opening and loading
 
@@ -101,7 +123,7 @@ class CoreObject:
         self._stack.callback(self._bpf.bpf_object__close, opened)
         program = self._bpf.bpf_object__next_program(opened, None)
         while program:
-            self.programs[self._bpf.bpf_program__name(program).decode()] = program
+            self._programs[self._bpf.bpf_program__name(program).decode()] = program
             program = self._bpf.bpf_object__next_program(opened, program)
         return opened
 
@@ -115,7 +137,7 @@ class CoreObject:
             ),
         )
 
-    def _settings(self) -> int:
+    def _settings_map(self) -> int:
         """Return the map of read-only data, which is one struct settings."""
         data = self._map(".rodata")
         size = ctypes.c_size_t()
@@ -137,6 +159,7 @@ class CoreObject:
         return data
 
     def _check_sizes(self) -> None:
+        self._settings_map()
         for name, expected in (
             ("tasks", layouts.TASK.size),
             ("unidentified", layouts.COUNTERS.size),
@@ -149,57 +172,81 @@ class CoreObject:
                 )
                 raise LayoutError(message)
 
-    def _set(self) -> None:
-        """Set what is compiled in: the verifier then removes what is switched off."""
+    # Deciding
+
+    def _make_plan(self) -> Plan:
+        """Find out what this kernel has, and take the way to all sockets that is safe on it."""
         options, cgroup = self._options, self._cgroup
-        data = layouts.SETTINGS.pack(
-            layouts.FINGERPRINT,
-            options.count_threads,
-            options.list_sockets,
-            cgroup.level,
-            cgroup.cgroup_id,
-            self.walk == "walk_socket_files",
-            all(hook.program != "own_tcp_sender" for hook in self.missing),
+        with KernelTypes() as types:
+            walk = WALKS[options.walk_files or not types.has_safe_walk()]
+            missing = {
+                hook.program
+                for hook in TRACEPOINTS
+                if hook.without and not types.has_tracepoint(hook.tracepoint)
+            }
+            has_netfilter = types.has_netfilter_links()
+        left_out = {*missing, *WALKS} - {walk}
+        if cgroup.level:
+            left_out |= {hook.program for hook in TRACEPOINTS if hook.whole_host}
+        if cgroup.level or not options.netfilter or not has_netfilter:
+            left_out |= set(NETFILTER)
+        if not options.pin_path:
+            left_out |= set(ON_CALL)
+        return Plan(
+            settings=layouts.SETTINGS.pack(
+                layouts.FINGERPRINT,
+                options.count_threads,
+                options.list_sockets,
+                cgroup.level,
+                cgroup.cgroup_id,
+                walk == "walk_socket_files",
+                "own_tcp_sender" not in missing,
+            ),
+            max_tasks=options.max_tasks,
+            hooks={
+                name: self._bpf.bpf_program__section_name(program).decode()
+                for name, program in self._programs.items()
+            },
+            walk=walk,
+            missing=tuple(sorted(missing)),
+            left_out=frozenset(left_out),
         )
+
+    # Loading
+
+    def _apply(self) -> None:
+        """Set what is compiled in: the verifier then removes what is switched off."""
         self._bpf.call(
             "bpf_map__set_initial_value",
-            self._settings(),
-            data,
-            len(data),
-            error=_unexpected("settings"),
+            self._settings_map(),
+            self.plan.settings,
+            len(self.plan.settings),
+            error=unexpected("settings"),
         )
+        self._size("tasks", self.plan.max_tasks)
+        for program in NETFILTER:  # libbpf knows the type by its section since 1.3
+            self._bpf.bpf_program__set_type(self._programs[program], netfilter.PROGRAM_TYPE)
+            self._bpf.bpf_program__set_expected_attach_type(
+                self._programs[program], netfilter.ATTACH_TYPE
+            )
+        for program in self.plan.left_out:
+            self._bpf.bpf_program__set_autoload(self._programs[program], False)
+
+    def _size(self, name: str, entries: int) -> None:
         self._bpf.call(
             "bpf_map__set_max_entries",
-            self._map("tasks"),
-            options.max_tasks,
-            error=_unexpected("size of map tasks"),
+            self._map(name),
+            entries,
+            error=unexpected(f"size of map {name}"),
         )
 
-    def _choose(self) -> None:
-        """Leave out what this kernel does not have, and the walk that is not taken."""
-        with KernelTypes() as types:
-            self.walk = WALKS[self._options.walk_files or not types.has_safe_walk()]
-            left_out = [walk for walk in WALKS if walk != self.walk]
-            wanted = self._options.netfilter and not self._cgroup.level
-            if not (wanted and types.has_netfilter_links()):
-                left_out += NETFILTER
-            for hook in TRACEPOINTS:
-                if hook.without and not types.has_tracepoint(hook.tracepoint):
-                    self.missing.append(hook)
-                if hook in self.missing or (hook.whole_host and self._cgroup.level):
-                    left_out.append(hook.program)
-        for program in NETFILTER:  # libbpf knows the type by its section since 1.3
-            self._bpf.bpf_program__set_type(self.programs[program], netfilter.PROGRAM_TYPE)
-            self._bpf.bpf_program__set_expected_attach_type(
-                self.programs[program], netfilter.ATTACH_TYPE
-            )
-        for program in left_out:
-            self._bpf.bpf_program__set_autoload(self.programs[program], False)
+    def load(self, adopted: int = 1) -> None:
+        """Have the kernel verify and load it; with room for so many records of another version.
 
-    def _load(self) -> None:
-        self._check_sizes()
-        self._choose()
-        self._set()
+        Raises LoadError.
+        """
+        self._apply()
+        self._size("adopted", adopted)
         with self._bpf.capture() as log:
             code = -self._bpf.bpf_object__load(self._object)
         if code:
@@ -209,44 +256,32 @@ class CoreObject:
 
     # Attaching
 
-    def _attach(self) -> None:
-        for name, program in self.programs.items():
-            loaded = self._bpf.bpf_program__fd(program) >= 0
-            if loaded and name not in (*ITERATORS, *PACKETS, *NETFILTER):
-                self._attach_program(name)
+    def attach_owners(self) -> None:
+        """Learn who uses which socket, from now on and until now, before a packet is counted."""
+        for name, program in self._programs.items():
+            if self._bpf.bpf_program__fd(program) >= 0 and name not in APART:
+                self.attach(name)
         self._attach_iterators()
-        self.run("walk_files")
-        for name in PACKETS:
-            self._attach_program(name)
-        self._stack.callback(self.namespaces.close)
-        self.tend()
+        read_iterator(self._bpf, self._links["walk_files"], "walk_files")
 
-    def _attach_program(self, name: str) -> None:
-        program = self.programs[name]
-        hook = self.hook(name)
+    def attach_strays(self) -> None:
+        """Count what no socket wanted."""
+        for name in STRAYS:
+            if name not in self.plan.left_out:
+                self.attach(name)
+
+    def attach(self, name: str) -> None:
+        """Attach one program to its hook. Raises AttachError."""
+        hook = self.plan.hooks[name]
         place = f" of cgroup {self._cgroup.path}" if hook.startswith("cgroup") else ""
+        program = self._programs[name]
         with self._bpf.capture():
-            link = self._bpf.pointer(
+            self._keep(
+                name,
                 "bpf_program__attach_cgroup" if place else "bpf_program__attach",
                 *((program, self._cgroup.fd) if place else (program,)),
                 error=_attach_error(f"program {name}: hook {hook}{place}"),
             )
-        self._keep(name, link)
-
-    def _attach_netfilter(self) -> list[int]:
-        """Attach in the calling thread's namespace."""
-        return netfilter.attach(
-            {name: self._bpf.bpf_program__fd(self.programs[name]) for name in NETFILTER}
-        )
-
-    def tend(self) -> None:
-        """Attach in network namespaces that are new, and let go of those that nobody uses."""
-        if self._bpf.bpf_program__fd(self.programs[NETFILTER[0]]) >= 0:
-            self.namespaces.tend()
-
-    def _keep(self, name: str, link: int) -> None:
-        self.links[name] = link
-        self._stack.callback(self._bpf.bpf_link__destroy, link)
 
     def _attach_iterators(self) -> None:
         meters = IterMap(map_fd=self._bpf.bpf_map__fd(self._map("meters")))
@@ -255,60 +290,44 @@ class CoreObject:
             link_info=ctypes.cast(ctypes.byref(meters), ctypes.c_void_p),
             link_info_len=ctypes.sizeof(meters),
         )
-        target = ctypes.byref(options) if self.walk == "walk_sockets" else None
-        for name, argument in ((self.walk, target), ("walk_files", None)):
-            link = self._bpf.pointer(
+        target = ctypes.byref(options) if self.plan.walk == "walk_sockets" else None
+        for name, argument in ((self.plan.walk, target), ("walk_files", None)):
+            self._keep(
+                name,
                 "bpf_program__attach_iter",
-                self.programs[name],
+                self._programs[name],
                 argument,
                 error=_attach_error(f"iterator {name}"),
             )
-            self._keep(name, link)
 
-    # What the tracer reads
+    def _keep(self, name: str, function: str, *arguments: Any, error: Translate) -> None:
+        """Call what returns a link, and keep that by its descriptor alone."""
+        link = self._bpf.pointer(function, *arguments, error=error)
+        self._links[name] = os.dup(self._bpf.bpf_link__fd(link))
+        self._bpf.bpf_link__destroy(link)
 
-    @property
-    def attached(self) -> set[str]:
-        """Return the names of programs that are attached."""
-        return {*self.links, *(NETFILTER if self.namespaces.count else ())}
-
-    def table(self, name: str) -> Table:
-        """Return a map to read from."""
-        return Table(self._bpf, self._map(name))
-
-    def run(self, iterator: str) -> bytes:
-        """Run an attached iterator and return what it wrote. Raises MapReadError."""
-        link: int = self._bpf.bpf_link__fd(self.links[iterator])
-        return read_iterator(self._bpf, link, iterator)
-
-    def hook(self, program: str) -> str:
-        """Return the section of a program, which names its hook."""
-        section: bytes = self._bpf.bpf_program__section_name(self.programs[program])
-        return section.decode()
-
-    def info(self, program: str) -> ProgramInfo:
-        """Return the kernel's statistics of a loaded program. Raises MapReadError."""
-        info = ProgramInfo()
-        size = ctypes.c_uint32(ctypes.sizeof(info))
-        self._bpf.call(
-            "bpf_obj_get_info_by_fd",
-            self._bpf.bpf_program__fd(self.programs[program]),
-            ctypes.byref(info),
-            ctypes.byref(size),
-            error=lambda code: MapReadError(f"program {program}: {describe(code)}"),
+    def hand_over(self) -> Descriptors:
+        """Return all of it, to be closed by the caller."""
+        links, self._links = self._links, {}
+        programs = {
+            name: self._bpf.bpf_program__fd(program) for name, program in self._programs.items()
+        }
+        return Descriptors(
+            maps={name: os.dup(self._bpf.bpf_map__fd(self._map(name))) for name in MAPS},
+            programs={name: os.dup(fd) for name, fd in programs.items() if fd >= 0},
+            links=links,
         )
-        return info
-
-    def close(self) -> None:
-        """Detach and free everything; may be called again."""
-        self.links.clear()
-        self.programs.clear()
-        # Last attached, first detached: what the packet programs still count finds its owner.
-        self._stack.close()
 
 
-def _unexpected(thing: str) -> Callable[[int], LoadError]:
-    return lambda code: LoadError(f"{thing}: {describe(code)}")
+def load(options: Options) -> Holding:
+    """Load and attach everything. Raises KernelError, with nothing left behind."""
+    with CoreObject(options) as loading:
+        loading.load()
+        loading.attach_owners()
+        loading.attach_strays()
+        for name in PACKETS:
+            loading.attach(name)
+        return Holding(loading.plan, loading.hand_over())
 
 
 def _attach_error(thing: str) -> Callable[[int], AttachError]:

@@ -29,7 +29,7 @@ FIRST_SEND: Final = (
 
 HANDED_ON: Final = "a socket that is handed on keeps its former owner (Linux 6.3 has it)"
 
-STRAYS: Final = "packets that no socket wanted are not counted (Linux 5.17 has it)"
+UNSEEN_STRAYS: Final = "packets that no socket wanted are not counted (Linux 5.17 has it)"
 
 TRACEPOINTS: Final = (
     Hook("follow_state", "inet_sock_set_state", "", in_pairs=True),
@@ -38,8 +38,8 @@ TRACEPOINTS: Final = (
     Hook("own_tcp_sender", "tcp_sendmsg_locked", FIRST_SEND),
     Hook("own_sender", "sock_send_length", HANDED_ON),
     Hook("own_receiver", "sock_recv_length", HANDED_ON),
-    Hook("drop_stray", "kfree_skb", STRAYS, whole_host=True, in_pairs=True),
-    Hook("drop_stray_spare", "kfree_skb", STRAYS, whole_host=True, in_pairs=True),
+    Hook("drop_stray", "kfree_skb", UNSEEN_STRAYS, whole_host=True, in_pairs=True),
+    Hook("drop_stray_spare", "kfree_skb", UNSEEN_STRAYS, whole_host=True, in_pairs=True),
     Hook("follow_name", "task_rename", "a process keeps the name of its first packet"),
 )
 
@@ -59,3 +59,21 @@ PACKETS: Final = ("count_receive", "count_transmit")
 """Attached last: owners are known before the first packet is counted."""
 
 IN_PAIRS: Final = frozenset(hook.program for hook in TRACEPOINTS if hook.in_pairs)
+
+STRAYS: Final = tuple(hook.program for hook in TRACEPOINTS if hook.whole_host)
+ON_CALL: Final = ("adopt",)
+"""Run by us, attached to nothing."""
+APART: Final = frozenset((*ITERATORS, *STRAYS, *NETFILTER, *PACKETS, *ON_CALL))
+"""Programs that are not simply attached as they come."""
+
+MAPS: Final = (
+    "meters",
+    "listeners",
+    "tasks",
+    "unidentified",
+    "lost",
+    "last_stray",
+    "walks",
+    "adopted",
+)
+"""Every table of the object."""

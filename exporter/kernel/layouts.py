@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
     Buffer: TypeAlias = bytes | bytearray | memoryview
 
-FINGERPRINT = 0x00F06799
+FINGERPRINT = 0xA6C9833A
 
 PROTOCOLS = ("tcp", "udp", "icmp", "other")
 DIRECTIONS = ("receive", "transmit")
 REASONS = ("no_socket", "kernel", "no_owner", "overflow")
-LOSSES = ("task_full", "task_memory", "socket_memory")
+LOSSES = ("task_full", "task_memory", "socket_memory", "program_recursion")
 
 TASK = struct.Struct("<Q Q Q Q I I I I I I 16s 16Q 3Q Q 10I")
 

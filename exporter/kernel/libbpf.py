@@ -82,6 +82,40 @@ class ProgramInfo(ctypes.Structure):
     )
 
 
+class MapInfo(ctypes.Structure):
+    """struct bpf_map_info (include/uapi/linux/bpf.h), the first members."""
+
+    _fields_ = (
+        ("type", c_uint32),
+        ("id", c_uint32),
+        ("key_size", c_uint32),
+        ("value_size", c_uint32),
+        ("max_entries", c_uint32),
+    )
+
+
+class RunOptions(ctypes.Structure):
+    """struct bpf_test_run_opts (src/bpf.h), up to ctx_size_in."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("data_in", c_void_p),
+        ("data_out", c_void_p),
+        ("data_size_in", c_uint32),
+        ("data_size_out", c_uint32),
+        ("ctx_in", c_void_p),
+        ("ctx_out", c_void_p),
+        ("ctx_size_in", c_uint32),
+        ("ctx_size_out", c_uint32),
+        ("retval", c_uint32),
+        ("repeat", c_int),
+        ("duration", c_uint32),
+        ("flags", c_uint32),
+        ("cpu", c_uint32),
+        ("batch_size", c_uint32),
+    )
+
+
 # The result, then the arguments.
 SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
     "libbpf_version_string": (c_char_p,),
@@ -118,6 +152,11 @@ SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_link__fd": (c_int, c_void_p),
     "bpf_link__destroy": (c_int, c_void_p),
     "bpf_iter_create": (c_int, c_int),
+    "bpf_link_update": (c_int, c_int, c_int, c_void_p),
+    "bpf_obj_pin": (c_int, c_int, c_char_p),
+    "bpf_obj_get": (c_int, c_char_p),
+    "bpf_map_create": (c_int, c_int, c_char_p, c_uint32, c_uint32, c_uint32, c_void_p),
+    "bpf_prog_test_run_opts": (c_int, c_int, ctypes.POINTER(RunOptions)),
     "bpf_map_lookup_elem": (c_int, c_int, c_void_p, c_void_p),
     "bpf_map_update_elem": (c_int, c_int, c_void_p, c_void_p, c_uint64),
     "bpf_map_delete_elem": (c_int, c_int, c_void_p),

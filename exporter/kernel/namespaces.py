@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CLONE_NEWNET: Final = 0x40000000
 PROC: Final = Path("/proc")
+INITIAL_NET, INITIAL_PID = 0xEFFFFFF9, 0xEFFFFFFC
 SEARCH_SECONDS: Final = 5.0
 """How long a namespace may be there before it is found."""
 
@@ -65,6 +66,10 @@ class NamespaceLinks:
         """Return in how many namespaces there are links."""
         return len(self._links)
 
+    def keep(self, inode: int, links: list[int]) -> None:
+        """Take links that are there already."""
+        self._links[inode] = links
+
     def tend(self) -> None:
         """Attach in new namespaces and let go of unused ones; most calls cost next to nothing."""
         unused = [inode for inode, path in self._used_by.items() if _inode(path) != inode]
@@ -107,6 +112,21 @@ class NamespaceLinks:
         for inode in list(self._links):
             self._let_go(inode)
         self._used_by.clear()
+
+
+def own() -> int:
+    """Return the namespace of the calling thread, by inode number."""
+    return Path("/proc/thread-self/ns/net").stat().st_ino
+
+
+def is_hosts_own() -> bool:
+    """Tell whether the calling thread is in the initial namespace, which never ends."""
+    inode = own()
+    # Numbers of the initial namespaces: include/uapi/linux/nsfs.h (6.18), include/linux/proc_ns.h
+    if inode == INITIAL_NET:
+        return True
+    initial_pids = _inode("/proc/self/ns/pid") == INITIAL_PID
+    return initial_pids and _inode("/proc/1/ns/net") == inode
 
 
 def _inode(path: str) -> int | None:

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from exporter.errors import MapReadError
-from exporter.kernel.libbpf import describe
+from exporter.kernel.libbpf import MapInfo, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,14 +24,23 @@ READ_SIZE: Final = 1 << 18
 class Table:
     """A map of the kernel, opened."""
 
-    def __init__(self, bpf: Libbpf, handle: int) -> None:
-        """Take a loaded struct bpf_map; it must outlive this object."""
+    def __init__(self, bpf: Libbpf, fd: int, name: str) -> None:
+        """Take a descriptor; whoever has opened it closes it, and not before."""
         self._bpf = bpf
-        self._fd: int = bpf.bpf_map__fd(handle)
-        self._key_size: int = bpf.bpf_map__key_size(handle)
-        self._value_size: int = bpf.bpf_map__value_size(handle)
-        self.name: str = bpf.bpf_map__name(handle).decode()
-        self.capacity: int = bpf.bpf_map__max_entries(handle)
+        self._fd = fd
+        self.name = name
+        info = MapInfo()
+        size = ctypes.c_uint32(ctypes.sizeof(info))
+        bpf.call(
+            "bpf_obj_get_info_by_fd",
+            fd,
+            ctypes.byref(info),
+            ctypes.byref(size),
+            error=self._failed("asking for its size"),
+        )
+        self._key_size: int = info.key_size
+        self._value_size: int = info.value_size
+        self.capacity: int = info.max_entries
 
     def _failed(self, operation: str) -> Callable[[int], MapReadError]:
         return lambda code: MapReadError(f"map {self.name}: {operation} failed: {describe(code)}")
@@ -57,6 +66,18 @@ class Table:
             all_values += memoryview(values)[: count.value * self._value_size]
             cursor_in = cursor
         return memoryview(all_keys), memoryview(all_values)
+
+    def read_one(self) -> bytes:
+        """Return the value of the only entry of an array."""
+        value = ctypes.create_string_buffer(self._value_size)
+        self._bpf.call(
+            "bpf_map_lookup_elem",
+            self._fd,
+            ctypes.byref(ctypes.c_uint32(0)),
+            value,
+            error=self._failed("reading an entry"),
+        )
+        return value.raw
 
     def read_per_cpu(self, index: int, processors: int) -> memoryview:
         """Return the values of one entry of a per-CPU array, one after the other."""

@@ -40,6 +40,19 @@ class Tracer(Protocol):
         """Remove the records of finished tasks from the kernel. Raises MapReadError."""
         ...
 
+    @property
+    def keeps(self) -> bool:
+        """Tell whether the tables outlive this process, and with them what is remembered."""
+        ...
+
+    def recall(self) -> bytes:
+        """Return what was remembered last, by this process or one before it; empty: nothing."""
+        ...
+
+    def remember(self, memory: bytes) -> None:
+        """Keep this with the tables, in place of what was kept before."""
+        ...
+
     def close(self) -> None:
         """Detach and free everything; may be called again."""
         ...

@@ -121,8 +121,8 @@ class Lab:
         """Load and attach the programs."""
         tracer = self._stack.enter_context(CoreTracer(options or Options()))
         # What the kernel itself does in the initial namespace, it does for others.
-        if tracer._object.namespaces.count:
-            tracer._object.namespaces._let_go(Path("/proc/self/ns/net").stat().st_ino)
+        if tracer._held.namespaces.count:
+            tracer._held.namespaces._let_go(Path("/proc/self/ns/net").stat().st_ino)
         self.tracer = tracer
 
     def start(self, function: Callable[..., None], *arguments: Any, at: End) -> Process:

@@ -52,7 +52,7 @@ def test_left_off(family: int) -> None:
 def test_new_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
     """A namespace that was made after the start is found, and counts from then on."""
     with open_lab(traced=False) as lab, CoreTracer(Options()) as tracer:
-        ours = tracer._object.namespaces
+        ours = tracer._held.namespaces
         ours._let_go(HOST_INODE)
         ends = {_inode(end.namespace.name) for end in (lab.left, lab.right)}
         assert ours._links.keys() == ends
@@ -75,12 +75,12 @@ def test_namespace_goes() -> None:
         with namespace() as short:
             run("ip", "link", "add", "ends-here", "type", "veth", "peer", "netns", short.name)
             inode = _inode(short.name)
-            tracer._object.namespaces._search()
-            assert inode in tracer._object.namespaces._links
+            tracer._held.namespaces._search()
+            assert inode in tracer._held.namespaces._links
         time.sleep(0.1)
         assert Path("/sys/class/net/ends-here").exists()  # so it is held
         tracer.tend()
-        assert inode not in tracer._object.namespaces._links
+        assert inode not in tracer._held.namespaces._links
         wait_until(lambda: not Path("/sys/class/net/ends-here").exists(), "the cable gone")
 
 
@@ -89,7 +89,7 @@ def test_leaves_nothing() -> None:
     before = attachments.all_there()
     with namespace() as one, CoreTracer(Options()) as tracer:
         inode = _inode(one.name)
-        assert len(tracer._object.namespaces._links[inode]) == 4
+        assert len(tracer._held.namespaces._links[inode]) == 4
     wait_until(lambda: not attachments.left_since(before), "everything gone")
     own = Path("/proc/self/ns/net").stat().st_ino
     tasks = Path("/proc/self/task").iterdir()
