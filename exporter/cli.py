@@ -11,6 +11,7 @@ import platform
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from exporter import __version__, config, doctor, log, metrics, status
@@ -21,6 +22,7 @@ from exporter.errors import ConfigError, NetatopError
 from exporter.http import Server
 from exporter.kernel import host
 from exporter.kernel.core_loader import CoreTracer, Options
+from exporter.kernel.pins import Pins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,6 +45,10 @@ ONCE: Final = (
     "Count for some seconds, print one exposition on standard output, and end. Needs root."
 )
 STATUS: Final = "Print the totals of the exporter that runs on this host, as /proc/netatop did."
+DETACH: Final = """\
+Remove everything that 'serve --pin-path DIR' has left in the kernel: nothing is counted any more,
+and the totals are gone. Refused while an exporter uses it.
+"""
 DOCTOR: Final = """\
 Say what this host offers and lacks, how to mend it, and whether 'serve' would work. The exit status
 is 0 only if it would.
@@ -97,11 +103,12 @@ def _parse(words: list[str]) -> argparse.Namespace:
             "serve the counters (default)",
             SERVE,
             serve,
-            (_kernel_flags, _place_flags, _web_flags),
+            (_kernel_flags, _pin_flags, _place_flags, _web_flags),
         ),
         ("once", "print one exposition", ONCE, once, (_kernel_flags, _once_flags)),
         ("status", "print totals of the running exporter", STATUS, show_status, (_place_flags,)),
         ("doctor", "examine this host", DOCTOR, run_doctor, (_kernel_flags,)),
+        ("detach", "remove what is pinned", DETACH, detach, (_pin_flags,)),
     ):
         sub = commands.add_parser(name, help=brief, description=text, epilog=EPILOG)
         sub.set_defaults(command=command)
@@ -137,7 +144,9 @@ def _kernel_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--cgroup-path",
         metavar="DIR",
-        type=config.directory,
+        type=functools.partial(
+            config.directory, "--cgroup-path", "the version 2 hierarchy of cgroups"
+        ),
         help="count the processes of this version 2 cgroup only (default: the whole host)",
         default=argparse.SUPPRESS,
     )
@@ -169,6 +178,18 @@ def _kernel_flags(parser: argparse.ArgumentParser) -> None:
         type=functools.partial(config.whole, "--tasks.max", 1, config.MAX_TASKS),
         default=config.Settings().max_tasks,
         help="size of the task table; what does not fit counts as unidentified, reason overflow",
+    )
+
+
+def _pin_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pin-path",
+        dest="pin_path",
+        metavar="DIR",
+        type=functools.partial(config.directory, "--pin-path", "a bpf file system"),
+        default=argparse.SUPPRESS,
+        help="go on counting from one run to the next: everything stays in this directory of a bpf "
+        "file system, as /sys/fs/bpf/netatop-exporter, until 'detach' (default: it ends with us)",
     )
 
 
@@ -245,6 +266,7 @@ def _options(settings: config.Settings) -> Options:
         count_threads=settings.threads,
         list_sockets=settings.sockets,
         netfilter=settings.netfilter,
+        pin_path=settings.pin_path,
     )
 
 
@@ -303,6 +325,22 @@ def run_doctor(parsed: argparse.Namespace) -> int:
     examination = doctor.examine(_options(_settings(parsed)))
     print("\n".join(examination.lines))
     return 0 if examination.works else 1
+
+
+def detach(parsed: argparse.Namespace) -> int:
+    """Remove what is pinned."""
+    path = _settings(parsed).pin_path
+    if path is None:
+        message = "detach: --pin-path is missing; name the directory that 'serve' was given"
+        raise ConfigError(message)
+    if not Path(path).exists():
+        print(f"{path}: nothing is pinned there")
+        return 0
+    with Pins(path) as pins:
+        pins.remove()
+        Path(path).rmdir()
+    print(f"{path}: removed")
+    return 0
 
 
 def _collector(tracer: CoreTracer) -> Collector:

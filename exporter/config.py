@@ -44,6 +44,7 @@ class Settings(NamedTuple):
     threads: bool = False
     sockets: bool = False
     netfilter: bool = True
+    pin_path: str | None = None
 
 
 def address(text: str) -> Address:
@@ -59,10 +60,10 @@ def address(text: str) -> Address:
     return Address(match["six"] or match["host"] or "", port)
 
 
-def directory(text: str) -> str:
-    """Check the name of the cgroup. Raises ConfigError."""
+def directory(flag: str, kind: str, text: str) -> str:
+    """Check the name of a directory of some kind. Raises ConfigError."""
     if not text:
-        message = "--cgroup-path: found ''; accepted is a directory of the version 2 hierarchy"
+        message = f"{flag}: found ''; accepted is a directory of {kind}"
         raise ConfigError(message)
     return text
 

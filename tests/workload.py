@@ -464,6 +464,15 @@ def flood_udp(talk: Connection, address: str) -> None:
     talk.send(sent)
 
 
+def drain_udp(talk: Connection, address: str) -> None:
+    """Receive until killed."""
+    with udp_socket(address) as receiver:
+        receiver.bind((address, PORT))
+        talk.send("bound")
+        while True:
+            receiver.recv(1 << 16)
+
+
 def open_and_close_udp(
     talk: Connection, address: str, device: str, sockets: int, groups: int
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -18,8 +19,9 @@ SYS_BPF: Final = {"x86_64": 321, "aarch64": 280}
 FAMILIES: Final = (2, 10)
 """NFPROTO_IPV4, NFPROTO_IPV6."""
 LOCAL_IN, LOCAL_OUT = 1, 3
-AFTER_ALL_RULES: Final = 1000
-"""Priority: later than any chain of a firewall, before connections are confirmed (INT_MAX)."""
+PRIORITIES: Final = range(1000, 1064)
+"""Later than any chain of a firewall, before connections are confirmed (INT_MAX). The first that is
+free: no two programs at a hook may have the same (net/netfilter/core.c)."""
 
 PLACES: Final = {"kernel_receive": LOCAL_IN, "kernel_transmit": LOCAL_OUT}
 """The hook of each program."""
@@ -49,19 +51,29 @@ def attach(programs: Mapping[str, int]) -> list[int]:
         links = []
         for name, hook in PLACES.items():
             for family in FAMILIES:
-                links.append(_link(programs[name], family, hook))
+                links.append(_first_free(programs[name], family, hook))
                 undo.callback(os.close, links[-1])
         undo.pop_all()
     return links
 
 
-def _link(program: int, family: int, hook: int) -> int:
+def _first_free(program: int, family: int, hook: int) -> int:
+    for priority in PRIORITIES:
+        try:
+            return _link(program, family, hook, priority)
+        except OSError as error:
+            if error.errno != errno.EBUSY or priority == PRIORITIES[-1]:
+                raise
+    raise AssertionError
+
+
+def _link(program: int, family: int, hook: int, priority: int) -> int:
     request = LinkCreate(
         prog_fd=program,
         attach_type=ATTACH_TYPE,
         family=family,
         hook=hook,
-        priority=AFTER_ALL_RULES,
+        priority=priority,
     )
     libc = ctypes.CDLL(None, use_errno=True)
     fd: int = libc.syscall(

@@ -32,6 +32,7 @@ from exporter.kernel.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Self
 
 MAP_TYPE_ARRAY: Final = 2
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
@@ -64,6 +65,12 @@ class Pins:
             raise PinError(message) from error
         self.current = Generation(self.path / "kernel")
         self.next = Generation(self.path / "kernel-new")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _check_place(self) -> None:
         place = self.path.resolve()
@@ -99,6 +106,7 @@ class Pins:
     def close(self) -> None:
         """Unlock; may be called again."""
         if self._lock >= 0:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)  # even if a child has it open
             os.close(self._lock)
             self._lock = -1
 

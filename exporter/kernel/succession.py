@@ -206,12 +206,14 @@ def _move(pins: Pins, plan: Plan, held: Descriptors) -> Holding:
         log.info("%s: moving the totals of another version", pins.path)
         former = _understand(about, pins.current.open())
         try:
-            _switch(pins, former.held, held)
-            _attach_rest(pins, plan, held)
-            time.sleep(SETTLE_SECONDS)
-            read_iterator(open_library(), former.held.links[former.walk], former.walk)
-            _adopt_tasks(former, held, threads=bool(_settings(plan).count_threads))
-            _adopt_nobodys(former, held)
+            if former.held.links.keys() >= {*PACKETS, former.walk}:
+                _switch(pins, former.held, held)
+                _attach_rest(pins, plan, held)
+                time.sleep(SETTLE_SECONDS)
+                read_iterator(open_library(), former.held.links[former.walk], former.walk)
+                _adopt_tasks(former, held, threads=bool(_settings(plan).count_threads))
+                _adopt_nobodys(former, held)
+            # Without them all that was done before, by one who was interrupted here or later.
             pins.current.unpin_links()
             # Who has ended meanwhile has told the former generation alone.
             _adopt_tasks(former, held, threads=bool(_settings(plan).count_threads))

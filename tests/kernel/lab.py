@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import pytest
 
 from exporter import model
-from exporter.kernel import cgroups
+from exporter.kernel import cgroups, namespaces
 from exporter.kernel.core_loader import CoreTracer, Options
+from exporter.kernel.succession import HOSTS
 from tests.network import HOST, Cable, cable
 from tests.witness import STRAYS, witness
 from tests.workload import PATIENCE, Process, wait_until
@@ -122,7 +123,11 @@ class Lab:
         tracer = self._stack.enter_context(CoreTracer(options or Options()))
         # What the kernel itself does in the initial namespace, it does for others.
         if tracer._held.namespaces.count:
-            tracer._held.namespaces._let_go(Path("/proc/self/ns/net").stat().st_ino)
+            tracer._held.namespaces._let_go(namespaces.own())
+        if tracer._pins:
+            for pinned in (tracer._pins.current.path / "links").iterdir():
+                if pinned.name.startswith(HOSTS):
+                    pinned.unlink()
         self.tracer = tracer
 
     def start(self, function: Callable[..., None], *arguments: Any, at: End) -> Process:
