@@ -14,11 +14,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from exporter import __version__, config, doctor, log, metrics, status
+from exporter import __version__, client, config, doctor, exits, log, metrics, status
+from exporter.attribution import memory
 from exporter.attribution.ledger import Ledger
 from exporter.attribution.namer import by_command
 from exporter.collector import Collector
-from exporter.errors import ConfigError, NetatopError
+from exporter.errors import ConfigError, NetatopError, StateError
 from exporter.http import Server
 from exporter.kernel import host
 from exporter.kernel.core_loader import CoreTracer, Options
@@ -45,6 +46,9 @@ ONCE: Final = (
     "Count for some seconds, print one exposition on standard output, and end. Needs root."
 )
 STATUS: Final = "Print the totals of the exporter that runs on this host, as /proc/netatop did."
+EXITS: Final = """\
+Print the finished processes that had used the network, as the exporter on this host knows them.
+"""
 DETACH: Final = """\
 Remove everything that 'serve --pin-path DIR' has left in the kernel: nothing is counted any more,
 and the totals are gone. Refused while an exporter uses it.
@@ -103,10 +107,23 @@ def _parse(words: list[str]) -> argparse.Namespace:
             "serve the counters (default)",
             SERVE,
             serve,
-            (_kernel_flags, _pin_flags, _place_flags, _web_flags),
+            (_kernel_flags, _pin_flags, _place_flags, _path_flags, _web_flags),
         ),
         ("once", "print one exposition", ONCE, once, (_kernel_flags, _once_flags)),
-        ("status", "print totals of the running exporter", STATUS, show_status, (_place_flags,)),
+        (
+            "status",
+            "print totals of the running exporter",
+            STATUS,
+            show_status,
+            (_place_flags, _path_flags),
+        ),
+        (
+            "exits",
+            "list finished processes",
+            EXITS,
+            list_exits,
+            (_exits_flags, _place_flags),
+        ),
         ("doctor", "examine this host", DOCTOR, run_doctor, (_kernel_flags,)),
         ("detach", "remove what is pinned", DETACH, detach, (_pin_flags,)),
     ):
@@ -204,7 +221,11 @@ def _place_flags(parser: argparse.ArgumentParser) -> None:
         default=defaults.listen_address,
         help="where the metrics are served; :PORT is every address of this host",
     )
-    group.add_argument(
+
+
+def _path_flags(parser: argparse.ArgumentParser) -> None:
+    defaults = config.Settings()
+    parser.add_argument(
         "--web.telemetry-path",
         dest="telemetry_path",
         metavar="PATH",
@@ -214,7 +235,24 @@ def _place_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _exits_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--follow", action="store_true", help="go on with those that end from now on, until Ctrl-C"
+    )
+    parser.add_argument(
+        "--json", dest="as_json", action="store_true", help="print each as a line of JSON"
+    )
+
+
 def _web_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--exits.max",
+        dest="max_exits",
+        metavar="N",
+        type=functools.partial(config.whole, "--exits.max", 0, 100_000),
+        default=config.Settings().max_exits,
+        help="finished processes that are kept to be listed; older ones make room",
+    )
     parser.add_argument(
         "--web.max-requests",
         dest="max_requests",
@@ -289,8 +327,8 @@ def serve(parsed: argparse.Namespace) -> int:
     with server, CoreTracer(_options(settings)) as tracer:
         for tracepoint, loss in {hook.tracepoint: hook.without for hook in tracer.missing}.items():
             logger.warning("no tracepoint %s: %s", tracepoint, loss)
-        collector = _collector(tracer)
-        server.expose = collector.expose
+        collector = _collector(tracer, settings.max_exits)
+        server.report, server.expose = collector.report, collector.expose
         logger.info(
             "%s serves http://%s%s", PROGRAM, server.listens.reachable, settings.telemetry_path
         )
@@ -316,7 +354,15 @@ def once(parsed: argparse.Namespace) -> int:
 def show_status(parsed: argparse.Namespace) -> int:
     """Print the totals of a running exporter."""
     settings = _settings(parsed)
-    print(status.report(status.fetch(settings.listen_address, settings.telemetry_path)))
+    print(status.report(client.fetch(settings.listen_address, settings.telemetry_path)))
+    return 0
+
+
+def list_exits(parsed: argparse.Namespace) -> int:
+    """Print the exit list of a running exporter."""
+    address = _settings(parsed).listen_address
+    for line in exits.listing(address, as_json=parsed.as_json, follow=parsed.follow):
+        print(line, flush=parsed.follow)
     return 0
 
 
@@ -343,7 +389,7 @@ def detach(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _collector(tracer: CoreTracer) -> Collector:
+def _collector(tracer: CoreTracer, max_exits: int = 0) -> Collector:
     build = metrics.Build(
         version=__version__,
         python=platform.python_version(),
@@ -351,4 +397,12 @@ def _collector(tracer: CoreTracer) -> Collector:
         libbpf=tracer.libbpf_version,
         kernel=host.kernel_release(),
     )
-    return Collector(tracer, Ledger(by_command), build)
+    ledger = Ledger(by_command, max_exits)
+    remembered = tracer.recall()
+    try:
+        if remembered:
+            ledger.memory = memory.restore(remembered, max_exits)
+    except StateError as error:
+        logger = logging.getLogger(PROGRAM)
+        logger.warning("%s; totals of groups start anew, from the processes there are", error)
+    return Collector(tracer, ledger, build)

@@ -15,6 +15,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector as RegistryCollector
 
 from exporter import metrics
+from exporter.attribution import memory
 from exporter.errors import KernelError, NetatopError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Collector:
         self._lock = threading.Lock()
         self._stages: dict[str, metrics.Stage] = {}
         self._attributed_at = -math.inf
+        self._last: Report | None = None
         self._closed = False
         self._own_process = ProcessCollector(registry=None)
 
@@ -61,6 +63,15 @@ class Collector:
         with self._lock:
             if not self._closed and time.monotonic() - self._attributed_at >= seconds:
                 self._attribute(*self._read())
+
+    def report(self, seconds: float) -> Report | None:
+        """Return a report that is not older than this; None if there can't be one."""
+        with self._lock:
+            if self._closed:
+                return None
+            if time.monotonic() - self._attributed_at >= seconds:
+                self._attribute(*self._read())
+            return self._last
 
     def close(self) -> None:
         """Wait for a scrape in progress and answer no more: the tracer may be closed then."""
@@ -92,8 +103,11 @@ class Collector:
                 raise KernelError(message)
             report = self._ledger.report(snapshot, walk.sockets if walk else ())
             self._attributed_at = time.monotonic()
-            # What the ledger has accounted for may go, and no earlier.
+            if self._tracer.keeps:
+                self._tracer.remember(memory.dump(self._ledger.memory))
+            # What the ledger has accounted for, and remembers, may go, and no earlier.
             self._tracer.forget(report.forgettable)
+            self._last = report
             return report
 
         return self._stage("attribute", attribute)

@@ -11,6 +11,7 @@ from exporter.errors import ConfigError
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 10048
 DEFAULT_ADDRESS: Final = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
+RESERVED: Final = ("/healthz", "/readyz", "/api/v1/exits")
 MAX_TASKS: Final = 1 << 24
 
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]+)")
@@ -45,6 +46,7 @@ class Settings(NamedTuple):
     sockets: bool = False
     netfilter: bool = True
     pin_path: str | None = None
+    max_exits: int = 1000
 
 
 def address(text: str) -> Address:
@@ -70,10 +72,10 @@ def directory(flag: str, kind: str, text: str) -> str:
 
 def telemetry_path(text: str) -> str:
     """Check the path of the metrics. Raises ConfigError."""
-    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", text) or text in {"/healthz", "/readyz"}:
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", text) or text in RESERVED:
         message = (
             f"--web.telemetry-path: found {text!r}; accepted is a path like /metrics that is not "
-            "/healthz or /readyz"
+            f"{', '.join(RESERVED)}"
         )
         raise ConfigError(message)
     return text

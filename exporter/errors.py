@@ -14,6 +14,7 @@
     │   ├── LayoutError             the object is not the one that this package was built with
     │   ├── MapReadError            a table can't be read
     │   └── PinError                the directory of pins can't be used
+    ├── StateError                  what was remembered can't be read                exit 1
     └── ServeError                  the address can't be listened on                 exit 1
 
 A message is one line without a full stop: the thing, what was found, what is accepted, what to do.
@@ -72,6 +73,10 @@ class MapReadError(KernelError):
 
 class PinError(KernelError):
     """The directory in which things outlive the process can't be used, or not now."""
+
+
+class StateError(NetatopError):
+    """What an earlier run has left to be remembered can't be read."""
 
 
 class ServeError(NetatopError):

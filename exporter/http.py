@@ -20,8 +20,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final
 
-from exporter import __version__
-from exporter.errors import ServeError
+from exporter import __version__, api
+from exporter.errors import ConfigError, ServeError
 from exporter.negotiation import OPENMETRICS, TEXT, wants_gzip, wants_openmetrics
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from exporter.config import Address
+    from exporter.model import Report
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ POLL_SECONDS: Final = 0.1
 GRACE_SECONDS: Final = 1
 """A client may take this long to say what it wants; then it has to make room if others wait."""
 ANY_SIX: Final = "::"
+FRESH_SECONDS: Final = 1.0
+"""A report may be so old and serve for several requests."""
 GZIP_LEVEL: Final = 1
 """Level 6 costs 2.5 times as much for a third less."""
 
@@ -45,7 +48,8 @@ PAGE: Final = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>netatop-exporter</title></head>
 <body><h1>netatop-exporter</h1>
 <p>Who is using the network on this host. Version {version}.</p>
-<ul><li><a href="{path}">Metrics</a></li><li><a href="/healthz">Alive?</a></li>
+<ul><li><a href="{path}">Metrics</a></li><li><a href="/api/v1/exits">Finished processes</a></li>
+<li><a href="/healthz">Alive?</a></li>
 <li><a href="/readyz">Ready?</a></li></ul></body></html>
 """
 
@@ -66,6 +70,8 @@ class Server(ThreadingHTTPServer):
     ) -> None:
         self.path = path
         self._address = address
+        self.report: Callable[[float], Report | None] | None = None
+        """Returns a report that is not older than so many seconds; None as `expose`."""
         self.expose: Callable[[bool], bytes] | None = None
         """Scrapes; the argument: as OpenMetrics. None until the kernel programs are attached."""
         self._slots = threading.BoundedSemaphore(max_requests)
@@ -172,12 +178,14 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer a request."""
         self.server.attend(self.connection)
-        path = self.path.partition("?")[0]
+        path, _, query = self.path.partition("?")
         if path == self.server.path:
             self._metrics()
         elif path == "/":
             page = PAGE.format(version=__version__, path=html.escape(self.server.path))
             self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
+        elif path == api.EXITS:
+            self._exits(query)
         elif path == "/healthz":
             self._say(HTTPStatus.OK, "alive")
         elif path == "/readyz":
@@ -200,6 +208,16 @@ class Handler(BaseHTTPRequestHandler):
             self._say(HTTPStatus.INTERNAL_SERVER_ERROR, "the exposition failed; the log says why")
             return
         self._answer(HTTPStatus.OK, OPENMETRICS if openmetrics else TEXT, body)
+
+    def _exits(self, query: str) -> None:
+        report = self.server.report and self.server.report(FRESH_SECONDS)
+        if not report:
+            self._say(HTTPStatus.SERVICE_UNAVAILABLE, "not ready yet")
+            return
+        try:
+            self._answer(HTTPStatus.OK, "application/json", api.exits(report, query))
+        except ConfigError as error:
+            self._say(HTTPStatus.BAD_REQUEST, str(error))
 
     def _say(self, status: HTTPStatus, text: str) -> None:
         self._answer(status, "text/plain; charset=utf-8", f"{text}\n".encode())

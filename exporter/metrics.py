@@ -3,18 +3,33 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
 
-from exporter.model import DIRECTIONS, OUTCOMES, PROTOCOLS, UNITS
+from exporter.model import (
+    DIRECTIONS,
+    LIFETIME_BOUNDS,
+    OUTCOMES,
+    PROTOCOLS,
+    ROUND_TRIP_BOUNDS_US,
+    SIZE_BOUNDS,
+    UNITS,
+    Distribution,
+    TcpTraffic,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from exporter.model import Counters, ProgramStatus, Report, Snapshot, SocketWalk
 
-Family: TypeAlias = CounterMetricFamily | GaugeMetricFamily
+Family: TypeAlias = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 Labels: TypeAlias = tuple[str, ...]
 Rows: TypeAlias = "Iterable[tuple[Labels, float]]"
 
@@ -116,6 +131,27 @@ def _traffic_families(report: Report) -> Iterator[Family]:
         (((str(p.pid), p.name, p.group), p.counters) for p in report.processes),
         sparse=True,
     )
+    yield from _tcp(
+        "group",
+        "of all processes of a group",
+        ("group",),
+        (((group,), tcp) for group, tcp in report.group_tcp.items()),
+    )
+    yield _histogram(
+        "group_tcp_round_trip_seconds",
+        "Smoothed round-trip time of TCP connections of a group, one value each, when it ends.",
+        tuple(bound / 1e6 for bound in ROUND_TRIP_BOUNDS_US),
+        {
+            group: Distribution(trips.counts, trips.sum_us / 1e6)
+            for group, trips in report.round_trips.items()
+        },
+    )
+    yield from _tcp(
+        "process",
+        "of one process",
+        ("pid", "process", "group"),
+        (((str(p.pid), p.name, p.group), p.tcp) for p in report.processes),
+    )
     if report.threads:
         yield from _traffic(
             "thread_",
@@ -157,6 +193,32 @@ def _traffic(
     yield from found
 
 
+PAYLOAD: Final = (
+    "as TCP delivers it: another layer than the counters of packets and bytes, never to be added "
+    "to them"
+)
+
+
+def _tcp(
+    subject: str, meaning: str, labels: Labels, rows: Iterable[tuple[Labels, TcpTraffic]]
+) -> Iterator[CounterMetricFamily]:
+    """Return three families, without series for those that have not used TCP."""
+    used = [(values, tcp) for values, tcp in rows if any(tcp)]
+    for number, (name, text) in enumerate(
+        (
+            ("payload_receive_bytes", f"Payload that was received {meaning}, {PAYLOAD}."),
+            (
+                "payload_transmit_bytes",
+                f"Payload that the other side has acknowledged {meaning}, {PAYLOAD}.",
+            ),
+            ("retransmitted_packets", f"Segments sent again {meaning}."),
+        )
+    ):
+        yield _counter(
+            f"{subject}_tcp_{name}", text, labels, ((values, tcp[number]) for values, tcp in used)
+        )
+
+
 SOCKET_LABELS: Final = (
     "pid",
     "process",
@@ -181,11 +243,13 @@ def _socket_families(report: Report) -> Iterator[Family]:
             socket.remote_address,
             str(socket.remote_port),
         )
-        found = sums.setdefault(labels, [0, 0, 0, 0])
+        found = sums.setdefault(labels, [0] * 7)
         found[0] += socket.receive_packets
         found[1] += socket.receive_bytes
         found[2] += socket.transmit_packets
         found[3] += socket.transmit_bytes
+        for number, value in enumerate(socket.tcp, start=4):
+            found[number] += value
     for number, (direction, unit) in enumerate((d, u) for d in DIRECTIONS for u in UNITS):
         yield _counter(
             f"socket_{direction}_{unit}",
@@ -193,6 +257,12 @@ def _socket_families(report: Report) -> Iterator[Family]:
             SOCKET_LABELS,
             ((labels, values[number]) for labels, values in sums.items()),
         )
+    yield from _tcp(
+        "socket",
+        "of one socket",
+        SOCKET_LABELS,
+        ((labels, TcpTraffic(*values[4:])) for labels, values in sums.items()),
+    )
 
 
 def _exit_families(report: Report) -> Iterator[Family]:
@@ -213,11 +283,29 @@ def _exit_families(report: Report) -> Iterator[Family]:
             for outcome in OUTCOMES
         ),
     )
+    yield _histogram(
+        "exited_process_lifetime_seconds",
+        "How long finished processes had lived; each counts when nothing can join it any more.",
+        LIFETIME_BOUNDS,
+        report.lifetimes,
+    )
+    yield _histogram(
+        "exited_process_bytes",
+        f"What each finished process had received and transmitted, {LAYER}.",
+        SIZE_BOUNDS,
+        report.sizes,
+    )
     yield _gauge(
         "exit_list_processes",
-        "Finished processes whose record is kept.",
+        "Finished processes that are kept to be listed.",
         (),
         [((), len(report.exit_list))],
+    )
+    yield _counter(
+        "exit_list_evicted",
+        "Finished processes that made room for others in the list; their traffic is in the sums.",
+        (),
+        [((), report.exit_list_evicted)],
     )
     yield _gauge(
         "tasks",
@@ -279,6 +367,19 @@ def _counter(name: str, text: str, labels: Labels, rows: Rows) -> CounterMetricF
     return family
 
 
+def _histogram(
+    name: str, text: str, bounds: Iterable[float], found: Mapping[str, Distribution]
+) -> HistogramMetricFamily:
+    """Return a histogram by group; groups without a value have no series."""
+    family = HistogramMetricFamily(f"netatop_{name}", text, labels=("group",))
+    edges = [*map(str, map(float, bounds)), "+Inf"]
+    for group, (counts, total) in found.items():
+        if any(counts):
+            buckets = zip(edges, itertools.accumulate(counts), strict=True)
+            family.add_metric((group,), list(buckets), total)
+    return family
+
+
 def _gauge(name: str, text: str, labels: Labels, rows: Rows) -> GaugeMetricFamily:
     family = GaugeMetricFamily(f"netatop_{name}", text, labels=labels)
     for values, value in rows:
@@ -286,7 +387,9 @@ def _gauge(name: str, text: str, labels: Labels, rows: Rows) -> GaugeMetricFamil
     return family
 
 
-def _add(family: Family, labels: Labels, values: Labels, value: float) -> None:
+def _add(
+    family: CounterMetricFamily | GaugeMetricFamily, labels: Labels, values: Labels, value: float
+) -> None:
     """Add a sample; the library itself would drop labels that have no value without a word."""
     if len(values) != len(labels):
         message = f"{family.name}: {len(values)} label values for the labels {labels}"

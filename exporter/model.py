@@ -43,6 +43,13 @@ def pick(counters: Counters, protocol: str, direction: str, unit: str) -> int:
     ]
 
 
+def outcome(wait_status: int) -> str:
+    """Return one of OUTCOMES for a status as wait(2) gives it."""
+    if wait_status & 0x7F:
+        return "signal"
+    return "error" if wait_status else "exit"
+
+
 class TcpTraffic(NamedTuple):
     """What TCP says of its own sockets: a layer above the counters, never added to them."""
 
@@ -103,9 +110,48 @@ class TaskRecord(NamedTuple):
     @property
     def outcome(self) -> str:
         """Return how a finished task ended: one of OUTCOMES."""
-        if self.wait_status & 0x7F:
-            return "signal"
-        return "error" if self.wait_status else "exit"
+        return outcome(self.wait_status)
+
+
+class ExitedProcess(NamedTuple):
+    """A finished process that had used the network."""
+
+    number: int
+    """Counts up; never used again."""
+    pid: int
+    name: str
+    group: str
+    uid: int
+    cgroup_id: int
+    start_ns: int
+    end_ns: int
+    """Both since boot, as in TaskRecord."""
+    wait_status: int
+    threads: int
+    sockets: int
+    counters: Counters
+    tcp: TcpTraffic
+    final: bool
+    """Nothing can join it any more."""
+
+    @property
+    def outcome(self) -> str:
+        """Return how it ended: one of OUTCOMES."""
+        return outcome(self.wait_status)
+
+
+class Distribution(NamedTuple):
+    """A histogram."""
+
+    counts: tuple[int, ...]
+    """By bucket, and one for the rest; not cumulative."""
+    sum: float
+
+
+LIFETIME_BOUNDS: Final = (1, 10, 60, 600, 3600, 86400)
+"""Seconds."""
+SIZE_BOUNDS: Final = tuple(1000 * 32**i for i in range(5))
+"""Bytes: 1 kB, 32 kB, 1 MB, 33 MB, 1 GB."""
 
 
 class SocketRecord(NamedTuple):
@@ -175,6 +221,7 @@ class ProcessTraffic(NamedTuple):
     name: str
     group: str
     counters: Counters
+    tcp: TcpTraffic
 
 
 class ThreadTraffic(NamedTuple):
@@ -203,15 +250,26 @@ class Report:
     unidentified: Mapping[str, Counters]
     groups: Mapping[str, Counters]
     """All processes of a group, ended ones included: never falls."""
+    group_tcp: Mapping[str, TcpTraffic]
+    round_trips: Mapping[str, RoundTrips]
+    """By group."""
     exited: Mapping[str, Counters]
     """What finished processes had used, by group: never falls."""
     exits: Mapping[tuple[str, str], int]
     """Finished processes by (group, outcome)."""
+    lifetimes: Mapping[str, Distribution]
+    """Of finished processes, by group, in seconds; each when nothing can join it any more."""
+    sizes: Mapping[str, Distribution]
+    """What each had received and transmitted, in bytes."""
     processes: tuple[ProcessTraffic, ...]
     threads: tuple[ThreadTraffic, ...]
     sockets: tuple[SocketTraffic, ...]
-    exit_list: tuple[TaskRecord, ...]
-    """Finished processes whose record is kept."""
+    exit_list: tuple[ExitedProcess, ...]
+    """The last finished processes."""
+    exit_list_evicted: int
+    """Those that have made room for others."""
+    next_exit: int
+    """The number of the next one."""
     tasks: Mapping[str, int]
     """Records by kind: process, thread."""
     forgettable: tuple[int, ...]

@@ -74,6 +74,7 @@ class FakeTracer(Tracer):
 
     loader = "fake"
     libbpf_version = "0.0"
+    keeps = False
 
     def __init__(self, *tasks: TaskRecord) -> None:
         self.snapshot = snapshot(*tasks)
@@ -105,6 +106,13 @@ class FakeTracer(Tracer):
     def forget(self, identities: Iterable[int]) -> None:
         self._answer("forget")
         self.forgotten += identities
+
+    def recall(self) -> bytes:
+        return b""
+
+    def remember(self, memory: bytes) -> None:
+        self._answer("remember")
+        self.remembered = memory
 
     def close(self) -> None:
         self._answer("close")

@@ -58,11 +58,12 @@ def test_a_group_keeps_what_an_ended_process_used() -> None:
         report = book.report(snapshot(ended, now=now))
         assert report.exits == {("p", "exit"): 1}
         assert report.exited == {"p": SENT}
-        assert report.exit_list == (ended,)
+        (entry,) = report.exit_list
+        assert (entry.pid, entry.counters, entry.final) == (10, SENT, False)
     report = book.report(snapshot())
     assert report.groups == {"p": SENT}
     assert report.exited == {"p": SENT}
-    assert report.exit_list == ()
+    assert report.exit_list == (entry,)
     assert report.processes == ()
 
 

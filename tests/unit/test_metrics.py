@@ -18,18 +18,24 @@ from prometheus_client.registry import Collector
 from exporter import metrics
 from exporter.attribution.ledger import Ledger
 from exporter.attribution.namer import by_command
-from exporter.model import ProgramStatus, SocketRecord, SocketWalk
-from tests.unit.facts import counters, process, snapshot, thread
+from exporter.model import ProgramStatus, RoundTrips, SocketRecord, SocketWalk, TcpTraffic
+from tests.unit.facts import SECOND, counters, process, snapshot, thread
 
 HOSTILE = 'a"b\\c\nd{}, \ufffd'
 
 
 def everything() -> list[metrics.Family]:
     """Return all families, from facts that leave none of them out."""
-    socket = SocketRecord(1, process(10).identity, "udp", "::1", 53, "::", 0, 1, 1, 41, 2, 82)
+    socket = SocketRecord(
+        1, process(10).identity, "udp", "::1", 53, "::", 0, 1, 1, 41, 2, 82, TcpTraffic(1, 2, 3)
+    )
+    used = {
+        "tcp": TcpTraffic(19, 23, 29),
+        "round_trips": RoundTrips((0, 1, 0, 0, 0, 2, 0, 0, 0, 0), 40_000),
+    }
     facts = snapshot(
-        process(10, HOSTILE),
-        process(11, end_ns=1, wait_status=9),
+        process(10, HOSTILE, **used),
+        process(11, end_ns=3 * SECOND, wait_status=9),
         thread(10, 12, HOSTILE),
         unidentified={"kernel": counters(icmp_receive_packets=3, icmp_receive_bytes=252)},
     )
@@ -75,6 +81,19 @@ def test_names_and_labels() -> None:
         for unit in ("packets", "bytes")
     }
     expected |= {
+        f"netatop_{subject}_tcp_{what}": set(labels)
+        for subject, labels in (
+            ("group", ("group",)),
+            ("process", ("pid", "process", "group")),
+            ("socket", metrics.SOCKET_LABELS),
+        )
+        for what in ("payload_receive_bytes", "payload_transmit_bytes", "retransmitted_packets")
+    }
+    expected |= {
+        "netatop_group_tcp_round_trip_seconds": {"group", "le"},
+        "netatop_exited_process_lifetime_seconds": {"group", "le"},
+        "netatop_exited_process_bytes": {"group", "le"},
+        "netatop_exit_list_evicted": set(),
         "netatop_exited_processes": {"group", "outcome"},
         "netatop_exit_list_processes": set(),
         "netatop_tasks": {"kind"},
@@ -121,7 +140,9 @@ def test_both_formats_carry_hostile_names() -> None:
 def test_every_help_of_a_byte_counter_names_the_layer() -> None:
     """IP bytes and payload must never be mixed up."""
     for family in everything():
-        if family.name.endswith(("_bytes", "_packets")):
+        if "_tcp_payload_" in family.name:
+            assert "another layer" in family.documentation
+        elif family.name.endswith(("_bytes", "_packets")) and "_tcp_" not in family.name:
             assert "at the IP layer" in family.documentation
 
 

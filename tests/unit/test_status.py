@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter import status
+from exporter import client, status
 from exporter.attribution.ledger import Ledger
 from exporter.attribution.namer import by_command
 from exporter.collector import Collector
@@ -39,4 +39,4 @@ def test_another_program_answers(text: str) -> None:
 def test_nobody_answers() -> None:
     """The message tells how to start one and how to name another address."""
     with pytest.raises(ServeError, match=r"no exporter answers at http://127.0.0.1:1/metrics"):
-        status.fetch(Address("127.0.0.1", 1), "/metrics")
+        client.fetch(Address("127.0.0.1", 1), "/metrics")

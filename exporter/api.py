@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reports as JSON, for programs: /api/v1/exits."""
+
+from __future__ import annotations
+
+import functools
+import json
+import pwd
+import signal
+import time
+import urllib.parse
+from typing import TYPE_CHECKING, Any, Final
+
+from exporter import config
+from exporter.errors import ConfigError
+from exporter.model import DIRECTIONS, PROTOCOLS, UNITS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from exporter.model import ExitedProcess, Report
+
+EXITS: Final = "/api/v1/exits"
+LIMITS: Final = {"since": 1 << 53, "limit": 1_000_000}
+"""The parameters of EXITS, and the largest value of each."""
+TRAFFIC: Final = tuple(f"{d}_{unit}" for d in DIRECTIONS for unit in UNITS)
+
+
+def exits(report: Report, query: str) -> bytes:
+    """Return the exit list, from number `since` on, at most `limit`. Raises ConfigError."""
+    wanted = _parameters(query)
+    found = [e for e in report.exit_list if e.number >= wanted.get("since", 0)]
+    shown = found[: wanted.get("limit", len(found))]
+    left = found[len(shown) :]
+    offset = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return json.dumps(
+        {
+            "exits": [_exited(entry, offset) for entry in shown],
+            "next": left[0].number if left else report.next_exit,
+            "evicted": report.exit_list_evicted,
+        }
+    ).encode()
+
+
+def _parameters(query: str) -> Mapping[str, int]:
+    found = {}
+    for name, value in urllib.parse.parse_qsl(query, keep_blank_values=True):
+        if name not in LIMITS:
+            message = f"{EXITS}: found parameter {name!r}; accepted are {', '.join(LIMITS)}"
+            raise ConfigError(message)
+        found[name] = config.whole(f"{EXITS}: {name}", 0, LIMITS[name], value)
+    return found
+
+
+def _exited(entry: ExitedProcess, offset: float) -> dict[str, Any]:
+    number = entry.wait_status & 0x7F
+    return {
+        "number": entry.number,
+        "pid": entry.pid,
+        "process": entry.name,
+        "group": entry.group,
+        "uid": entry.uid,
+        "user": _user(entry.uid),
+        "cgroup_id": entry.cgroup_id,
+        "start_time_seconds": round(entry.start_ns / 1e9 + offset, 3),
+        "end_time_seconds": round(entry.end_ns / 1e9 + offset, 3),
+        "outcome": entry.outcome,
+        "exit_status": None if number else entry.wait_status >> 8,
+        "signal": _signal(number) if number else None,
+        "threads": entry.threads,
+        "sockets": entry.sockets,
+        **{
+            protocol: dict(zip(TRAFFIC, entry.counters[4 * index :], strict=False))
+            for index, protocol in enumerate(PROTOCOLS)
+        },
+        "tcp_payload": entry.tcp._asdict(),
+        "final": entry.final,
+    }
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+@functools.lru_cache(maxsize=1024)
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger's memory as bytes, for the exporter that comes after this one."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from exporter.attribution.exits import ExitList
+from exporter.attribution.histogram import Histograms
+from exporter.attribution.ledger import Memory
+from exporter.errors import StateError
+from exporter.model import ExitedProcess, TcpTraffic
+
+VERSION: Final = 1
+
+
+def dump(memory: Memory) -> bytes:
+    """Return all of it as JSON; some 150 bytes for each process."""
+    return json.dumps(
+        {
+            "version": VERSION,
+            "seen": list(memory.seen.items()),
+            "groups": memory.groups,
+            "exited": memory.exited,
+            "exits": [(*key, count) for key, count in memory.exits.items()],
+            "exit_group": list(memory.exit_group.items()),
+            "final": list(memory.final),
+            "exit_list": list(memory.exit_list.entries.items()),
+            "next_exit": memory.exit_list.next_number,
+            "evicted": memory.exit_list.evicted,
+            "histograms": memory.histograms.counts,
+        },
+        separators=(",", ":"),
+    ).encode()
+
+
+def restore(text: bytes, max_exits: int) -> Memory:
+    """Return what was dumped. Raises StateError."""
+    try:
+        said = json.loads(text)
+        version = said["version"]
+        if version != VERSION:
+            message = f"what was remembered is of version {version!r}; accepted is {VERSION}"
+            raise StateError(message)
+        exit_list = ExitList(max_exits)
+        exit_list.entries = {
+            identity: ExitedProcess(*entry)._replace(
+                counters=tuple(entry[ExitedProcess._fields.index("counters")]),
+                tcp=TcpTraffic(*entry[ExitedProcess._fields.index("tcp")]),
+            )
+            for identity, entry in said["exit_list"][max(len(said["exit_list"]) - max_exits, 0) :]
+        }
+        exit_list.next_number = said["next_exit"]
+        exit_list.evicted = said["evicted"] + len(said["exit_list"]) - len(exit_list.entries)
+        histograms = Histograms()
+        histograms.counts = said["histograms"]
+        return Memory(
+            seen={identity: tuple(usage) for identity, usage in said["seen"]},
+            groups={group: tuple(usage) for group, usage in said["groups"].items()},
+            exited={group: tuple(counters) for group, counters in said["exited"].items()},
+            exits={(group, outcome): count for group, outcome, count in said["exits"]},
+            exit_group=dict(said["exit_group"]),
+            final=set(said["final"]),
+            exit_list=exit_list,
+            histograms=histograms,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"what was remembered can't be read: {error!r}"
+        raise StateError(message) from error
