@@ -41,7 +41,6 @@ class Collector:
         self._lock = threading.Lock()
         self._stages: dict[str, metrics.Stage] = {}
         self._attributed_at = -math.inf
-        self._last: Report | None = None
         self._closed = False
         self._own_process = ProcessCollector(registry=None)
 
@@ -64,14 +63,10 @@ class Collector:
             if not self._closed and time.monotonic() - self._attributed_at >= seconds:
                 self._attribute(*self._read())
 
-    def report(self, seconds: float) -> Report | None:
-        """Return a report that is not older than this; None if there can't be one."""
+    def report(self) -> Report | None:
+        """Read and attribute; None if that fails or all is over."""
         with self._lock:
-            if self._closed:
-                return None
-            if time.monotonic() - self._attributed_at >= seconds:
-                self._attribute(*self._read())
-            return self._last
+            return None if self._closed else self._attribute(*self._read())
 
     def close(self) -> None:
         """Wait for a scrape in progress and answer no more: the tracer may be closed then."""
@@ -107,7 +102,6 @@ class Collector:
                 self._tracer.remember(memory.dump(self._ledger.memory))
             # What the ledger has accounted for, and remembers, may go, and no earlier.
             self._tracer.forget(report.forgettable)
-            self._last = report
             return report
 
         return self._stage("attribute", attribute)

@@ -39,8 +39,6 @@ POLL_SECONDS: Final = 0.1
 GRACE_SECONDS: Final = 1
 """A client may take this long to say what it wants; then it has to make room if others wait."""
 ANY_SIX: Final = "::"
-FRESH_SECONDS: Final = 1.0
-"""A report may be so old and serve for several requests."""
 GZIP_LEVEL: Final = 1
 """Level 6 costs 2.5 times as much for a third less."""
 
@@ -70,8 +68,8 @@ class Server(ThreadingHTTPServer):
     ) -> None:
         self.path = path
         self._address = address
-        self.report: Callable[[float], Report | None] | None = None
-        """Returns a report that is not older than so many seconds; None as `expose`."""
+        self.report: Callable[[], Report | None] | None = None
+        """Reads and attributes, without an exposition; None as `expose`."""
         self.expose: Callable[[bool], bytes] | None = None
         """Scrapes; the argument: as OpenMetrics. None until the kernel programs are attached."""
         self._slots = threading.BoundedSemaphore(max_requests)
@@ -210,7 +208,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(HTTPStatus.OK, OPENMETRICS if openmetrics else TEXT, body)
 
     def _exits(self, query: str) -> None:
-        report = self.server.report and self.server.report(FRESH_SECONDS)
+        report = self.server.report and self.server.report()
         if not report:
             self._say(HTTPStatus.SERVICE_UNAVAILABLE, "not ready yet")
             return

@@ -4,12 +4,20 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 # Their assertions speak, too.
 pytest.register_assert_rewrite("tests.kernel.lab", "tests.workload")
+
+from tests.e2e import attachments  # noqa: E402
+from tests.workload import wait_until  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BTF = Path("/sys/kernel/btf/vmlinux")
 OBJECT = Path(__file__).parents[1] / "exporter/kernel/netatop.bpf.o"
@@ -24,6 +32,20 @@ def _missing() -> str:
     if not OBJECT.exists():
         return f"{OBJECT.name} is not built: make -C bpf"
     return ""
+
+
+@pytest.fixture
+def bpffs(tmp_path: Path) -> Iterator[Path]:
+    """Mount a bpf file system, and see that nothing that was pinned there outlives it."""
+    before = attachments.all_there()
+    place = tmp_path / "bpf"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "bpf", "bpf", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+    wait_until(lambda: not attachments.left_since(before), "everything is gone")
 
 
 @pytest.fixture(autouse=True)

@@ -151,4 +151,8 @@ def cable() -> Iterator[Cable]:
                 )
             )
             run("ip", "-n", end.namespace.name, "-batch", "-", stdin=batch)
-        yield Cable(*ends)
+        try:
+            yield Cable(*ends)
+        finally:
+            # At once: a namespace ends later, and might still say to whom it listens (RFC 3810).
+            run("ip", "-n", left.name, "link", "delete", "veth0")

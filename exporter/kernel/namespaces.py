@@ -90,18 +90,21 @@ class NamespaceLinks:
             worker.join()
 
     def _enter_all(self, inodes: list[int]) -> None:
+        failures: dict[str, list[int]] = {}
         for inode in inodes:
             try:
-                if _enter(self._used_by[inode], inode):
+                if inode == own() or _enter(self._used_by[inode], inode):
                     self._links[inode] = self._attach()
             except OSError as error:
-                self._failed.add(inode)
-                log.warning(
-                    "network namespace %d: %s; what the kernel itself sends and receives there is "
-                    "not counted",
-                    inode,
-                    error.strerror,
-                )
+                failures.setdefault(error.strerror or str(error), []).append(inode)
+        for reason, failed in failures.items():
+            self._failed.update(failed)
+            log.warning(
+                "network namespaces %s: %s; what the kernel itself sends and receives there is not "
+                "counted (to enter them takes CAP_SYS_ADMIN; --no-collector.netfilter leaves it)",
+                ", ".join(map(str, failed)),
+                reason,
+            )
 
     def _let_go(self, inode: int) -> None:
         for fd in self._links.pop(inode):

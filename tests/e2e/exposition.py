@@ -18,7 +18,8 @@ Labels: TypeAlias = frozenset[tuple[str, str]]
 
 NEVER_FALL: Final = re.compile(
     r"netatop_(|group_|exited_|unidentified_)(receive|transmit)_(packets|bytes)_total"
-    r"|netatop_exited_processes_total|netatop_lost_total"
+    r"|netatop_exited_processes_total|netatop_lost_total|netatop_exit_list_evicted_total"
+    r"|netatop_group_tcp_.*|netatop_exited_process_(lifetime_seconds|bytes)_.*"
 )
 
 

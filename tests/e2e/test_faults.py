@@ -17,7 +17,7 @@ import pytest
 from exporter.kernel import layouts
 from tests.e2e import program, workers
 from tests.e2e.exposition import Exposition
-from tests.network import run
+from tests.network import namespace, run
 from tests.workload import PATIENCE, Process, wait_until
 
 if TYPE_CHECKING:
@@ -98,6 +98,19 @@ def test_capability_not_needed(dropped: str) -> None:
     done = program.run("once", "--seconds", "0", prefix=_without(dropped))
     assert (done.returncode, done.stderr) == (0, "")
     Exposition(done.stdout).check_law()
+
+
+def test_cannot_enter_namespaces() -> None:
+    """It counts without the gap there, and says so once, however many they are."""
+    with namespace() as one, namespace() as other:
+        done = program.run("once", "--seconds", "0", prefix=_without("sys_admin"))
+        inodes = sorted(Path("/run/netns", end.name).stat().st_ino for end in (one, other))
+    assert done.returncode == 0
+    Exposition(done.stdout).check_law()
+    (line,) = done.stderr.splitlines()
+    said, _, reason = line.partition(": Operation not permitted; ")
+    assert all(str(inode) in said for inode in inodes)
+    assert "CAP_SYS_ADMIN" in reason
 
 
 def test_three_capabilities_suffice(name: str) -> None:
@@ -360,7 +373,10 @@ def test_wrong_value(words: str) -> None:
 def test_unknown_command() -> None:
     """The message names those that there are."""
     message = program.refusal(program.run("frobnicate"), 2)
-    assert "command: found 'frobnicate'; accepted are serve, once, status, doctor" in message
+    assert (
+        "command: found 'frobnicate'; accepted are serve, once, status, exits, doctor, detach"
+        in message
+    )
 
 
 @pytest.mark.parametrize(

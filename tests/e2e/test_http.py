@@ -90,7 +90,7 @@ def test_formats_agree(exporter: Program, name: str) -> None:
         text, openmetrics = exporter.scrape(), exporter.scrape(openmetrics=True)
     # The text format has the suffix in the name of the family; its parser takes it off.
     assert openmetrics.types == text.types
-    assert set(text.types.values()) == {"counter", "gauge"}
+    assert set(text.types.values()) == {"counter", "gauge", "histogram"}
     for found in (text, openmetrics):
         assert found.traffic("group_", group=name, protocol="udp") == workers.traffic(7, 11)
 

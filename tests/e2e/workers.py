@@ -144,6 +144,20 @@ def team(talk: Connection, name: str, shares: dict[str, int], size: int) -> None
     talk.recv()
 
 
+def stream(talk: Connection, name: str) -> None:
+    """Begin when told, send to itself until told again, and say how many datagrams it was."""
+    call_myself(name)
+    sent = 0
+    with udp_socket() as own:
+        talk.recv()
+        while not talk.poll(0.0005):
+            send_to_itself(own, 7, 0)
+            sent += 7
+        talk.recv()
+        talk.send(sent)
+        talk.recv()
+
+
 def leave(talk: Connection, name: str, how: int) -> None:
     """Send one datagram and end: by exit status `how`, or by the signal `-how`."""
     call_myself(name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,20 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.kernel
-
-
-@pytest.fixture
-def bpffs(tmp_path: Path) -> Iterator[Path]:
-    """Mount a bpf file system, and see that nothing that was pinned there outlives it."""
-    before = attachments.all_there()
-    place = tmp_path / "bpf"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "bpf", "bpf", place], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
-    wait_until(lambda: not attachments.left_since(before), "everything is gone")
 
 
 @pytest.fixture
