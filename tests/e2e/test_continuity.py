@@ -113,10 +113,9 @@ def _until_ready(exporter: program.Program) -> None:
 
 def _scrape_on(exporter: program.Program) -> None:
     """Scrape until nobody answers any more."""
-    with contextlib.suppress(AssertionError):
-        while exporter.process.poll() is None:
-            with contextlib.suppress(OSError, HTTPException):
-                exporter.ask()
+    while exporter.process.poll() is None:
+        with contextlib.suppress(OSError, HTTPException):
+            exporter.ask()
 
 
 def test_second_is_refused(pins: str) -> None:
