@@ -45,9 +45,9 @@
 #define TCP_CLOSE 7
 #define TCP_LISTEN 10
 #define TCP_NEW_SYN_RECV 12
-/* include/uapi/asm-generic/errno-base.h */
 /* include/uapi/linux/netfilter.h */
 #define NF_ACCEPT 1
+/* include/uapi/asm-generic/errno-base.h */
 #define E2BIG 7
 #define EEXIST 17
 
@@ -142,9 +142,15 @@ struct sock_common {
 
 struct sock {
 	struct sock_common __sk_common;
+	struct socket *sk_socket;
 	__u8 sk_kern_sock : 1;
 	__u16 sk_type;
 	__u16 sk_protocol;
+};
+
+/* net/mptcp/protocol.h; it begins with a sock */
+struct mptcp_sock {
+	__u32 token;
 };
 
 struct tcp_sock {
@@ -157,6 +163,7 @@ struct tcp_sock {
 
 struct socket {
 	struct sock *sk;
+	struct file *file;
 };
 
 struct file;

@@ -192,13 +192,13 @@ static __always_inline struct meter *claim(void *sk, struct kind *kind, struct t
 	if (task->flags & (PF_KTHREAD | PF_EXITING))
 		return NULL;
 	meter = bpf_sk_storage_get(&meters, sk, 0, 0);
-	if (!meter && kind->of_kernel)
-		return NULL;
 	if (!meter)
 		meter = open_accepted(sk, kind);
-	if (!meter && !in_scope(task))
+	if (!meter && (kind->of_kernel || !in_scope(task)))
 		return NULL;
 	identity = enter_task(task);
+	if (meter && !meter->cookie)
+		meter->cookie = bpf_get_socket_cookie(sk);
 	if (!meter)
 		meter = open_meter(sk, kind, bpf_get_socket_cookie(sk), identity, false);
 	if (!meter) {
@@ -214,15 +214,23 @@ static __always_inline struct meter *claim(void *sk, struct kind *kind, struct t
 	return meter;
 }
 
-/* MPTCP's subflows are sockets of the kernel that do a process's work. */
-static __always_inline bool is_of_kernel(struct sock *sk)
+/* One of the TCP connections below an MPTCP socket. */
+static __always_inline bool is_subflow(struct sock *sk)
 {
 	struct tcp_sock *tcp = (struct tcp_sock *)sk;
 
-	if (!BPF_CORE_READ_BITFIELD(sk, sk_kern_sock))
-		return false;
-	return sk->sk_protocol != IPPROTO_TCP || !bpf_core_field_exists(tcp->is_mptcp) ||
-	       !BPF_CORE_READ_BITFIELD_PROBED(tcp, is_mptcp);
+	return sk->sk_protocol == IPPROTO_TCP && bpf_core_field_exists(tcp->is_mptcp) &&
+	       BPF_CORE_READ_BITFIELD_PROBED(tcp, is_mptcp);
+}
+
+/*
+ * The kernel made it, and no process has a descriptor of it. One that has: an MPTCP listener hands out
+ * plain connections too, to peers that know no MPTCP.
+ */
+static __always_inline bool is_of_kernel(struct sock *sk)
+{
+	return BPF_CORE_READ_BITFIELD(sk, sk_kern_sock) &&
+	       (is_subflow(sk) || !BPF_CORE_READ(sk, sk_socket, file));
 }
 
 static __always_inline struct kind kind_of(struct sock *sk)
@@ -366,6 +374,8 @@ static __always_inline void change_state(struct sock *sk, int old_state, int new
 {
 	struct task_struct *task;
 
+	if (is_subflow(sk))
+		return; /* counted above */
 	if (new_state == TCP_CLOSE) {
 		end_connection(sk);
 	} else if (old_state == TCP_CLOSE &&
@@ -431,6 +441,45 @@ static __always_inline struct bpf_sock *full_socket(struct __sk_buff *skb, struc
 	return sk;
 }
 
+/* Linux 5.19, with MPTCP */
+static __always_inline bool knows_mptcp(void)
+{
+	return bpf_core_type_exists(struct mptcp_sock) &&
+	       bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_skc_to_mptcp_sock);
+}
+
+/*
+ * A subflow has no meter: its packets are added to that of the MPTCP socket, which the process has.
+ * False: it is no subflow.
+ */
+static __always_inline bool count_subflow(struct __sk_buff *skb, struct bpf_sock *sk,
+					  __u32 direction, struct traffic traffic)
+{
+	struct kind kind = {};
+	struct listener *listener;
+	struct meter *meter;
+	struct sock *above;
+
+	if (!knows_mptcp())
+		return false;
+	kind.protocol = IPPROTO_MPTCP;
+	above = (struct sock *)bpf_skc_to_mptcp_sock(sk);
+	if (!above)
+		return false;
+	meter = bpf_sk_storage_get(&meters, above, 0, 0);
+	listener = bpf_sk_storage_get(&listeners, above, 0, 0);
+	if (listener && sk->state == TCP_LISTEN)
+		/* Plain connections are clones of the subflow that listens. */
+		bpf_sk_storage_get(&listeners, sk, listener, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!meter && listener)
+		meter = open_meter(above, &kind, 0, listener->owner, true);
+	if (meter)
+		add_packet(skb, meter, direction, traffic);
+	else
+		account_unidentified(REASON_NO_OWNER, PROTOCOL_TCP, direction, traffic);
+	return true;
+}
+
 /* A packet of a socket without a meter: the first of an accepted connection, or nobody's. */
 static __noinline int count_aside(struct __sk_buff *skb, __u32 direction)
 {
@@ -442,6 +491,8 @@ static __noinline int count_aside(struct __sk_buff *skb, __u32 direction)
 
 	if (!sk)
 		return 0; /* for the verifier */
+	if (kind.protocol == IPPROTO_TCP && count_subflow(skb, sk, direction, traffic))
+		return 0;
 	listener = bpf_sk_storage_get(&listeners, sk, 0, 0);
 	if (!listener) {
 		account_unidentified(kind.of_kernel ? REASON_KERNEL : REASON_NO_OWNER,

@@ -25,48 +25,6 @@ SYN = {4: 60, 6: 80}
 RST = {4: 40, 6: 60}
 
 
-@pytest.mark.parametrize(("connections", "size"), [(300, 20_000), (1, 20_000_003)])
-def test_tcp(lab: Lab, family: int, connections: int, size: int) -> None:
-    """Two processes carry all of their connections, from the first SYN to the last ACK."""
-    address = lab.right.address(family)
-    start = lab.read()
-    server = lab.start(workload.serve_tcp, address, connections, at=lab.right)
-    assert server.hear() == "listening"
-    client = lab.start(workload.send_tcp, address, connections, size, at=lab.left)
-    assert server.hear() == connections * size
-    client.wait()
-    server.wait()
-
-    passed = lab.since(start)
-    passed.assert_law("tcp")
-    passed.assert_carried(client, lab.left, "tcp")
-    passed.assert_carried(server, lab.right, "tcp")
-    assert readable(passed.nobodys, "tcp") == {}
-    assert passed.lost == {}
-
-
-def test_tcp_time_wait(lab: Lab, family: int) -> None:
-    """A FIN that arrives for TIME_WAIT, and its answer, have no process any more."""
-    connections = 31
-    address = lab.right.address(family)
-    start = lab.read()
-    server = lab.start(workload.serve_tcp_late, address, connections, at=lab.right)
-    assert server.hear() == "listening"
-    client = lab.start(workload.send_tcp_and_leave, address, connections, 4099, at=lab.left)
-    assert client.hear() == "gone"
-    client.wait()
-    server.tell("close")
-    server.wait()
-
-    passed = lab.since(start)
-    passed.assert_law("tcp")
-    passed.assert_carried(server, lab.right, "tcp")
-    # FIN and ACK, each with a time stamp
-    expected = (connections, connections * (IP_HEADER[family] + 32))
-    assert readable(passed.nobodys, "tcp") == {"tcp receive": expected, "tcp transmit": expected}
-    assert readable(passed.unidentified["kernel"], "tcp") == readable(passed.nobodys, "tcp")
-
-
 def test_tcp_closed_port(lab: Lab, family: int) -> None:
     """A SYN that nobody wants has no socket; the kernel answers it."""
     knocks = 50
