@@ -205,6 +205,7 @@ def cgroup() -> Iterator[Path]:
     try:
         yield made
     finally:
+        (made / "cgroup.kill").write_text("1")
         events = made / "cgroup.events"
         wait_until(lambda: "populated 0" in events.read_text(), f"{made} empty")
         made.rmdir()

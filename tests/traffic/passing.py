@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A socket that goes from one process to another, by each of the ways that Unix knows."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tests.network import LIBC
+from tests.traffic import tcp, udp
+from tests.workload import PATIENCE, PORT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    Use: TypeAlias = Callable[[socket.socket], None]
+    Way: TypeAlias = Callable[[Connection, socket.socket], int]
+
+PIDFD_GETFD: Final = 438
+"""pidfd_getfd(2): the same number everywhere."""
+SIZE: Final = 101
+BEFORE, AFTER = 23, 13
+
+
+def use(own: socket.socket, exchanges: int) -> None:
+    """Ask and await the answer, one at a time."""
+    for _ in range(exchanges):
+        own.sendall(bytes(SIZE))
+        received = 0
+        while received < SIZE:
+            received += len(own.recv(SIZE - received))
+
+
+def take_over(talk: Connection, own: socket.socket) -> None:
+    """Be the new owner: use it once, say so, and when told for the rest."""
+    use(own, 1)
+    talk.send("once")
+    talk.recv()
+    use(own, AFTER)
+    talk.send("done")
+    talk.recv()
+
+
+def echo_stream(connection: socket.socket) -> None:
+    """Send back whatever comes."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    while part := connection.recv(SIZE):
+        connection.sendall(part)
+
+
+def echo_datagrams(talk: Connection, address: str) -> None:
+    """Send back whatever comes, until killed."""
+    with udp.bound(address) as receiver:
+        talk.send("ready")
+        while True:
+            receiver.sendto(*receiver.recvfrom(1 << 16))
+
+
+# The first owner
+
+
+def open_and_pass(talk: Connection, address: str, kind: int, way: Way, protocol: int = 0) -> None:
+    """Open a socket, use it, and pass it on when told; say who has it then."""
+    own = socket.socket(tcp.family_of(address), kind, protocol)
+    own.settimeout(PATIENCE)
+    own.connect((address, PORT))
+    _pass(talk, own, way)
+
+
+def accept_and_pass(talk: Connection, address: str, way: Way) -> None:
+    """Accept a connection, and do the same."""
+    with tcp.listen(address) as listener:
+        talk.send("ready")
+        own, _ = listener.accept()
+        own.settimeout(PATIENCE)
+        _pass(talk, own, way)
+
+
+def _pass(talk: Connection, own: socket.socket, way: Way) -> None:
+    use(own, BEFORE)
+    talk.send("used")
+    talk.recv()
+    child = way(talk, own)
+    # Otherwise it would still be open when the child has closed it.
+    own.close()
+    os.waitpid(child, 0)
+
+
+def connect_and_echo(_talk: Connection, address: str) -> None:
+    """Be the peer of an accepted connection."""
+    with tcp.connect(address) as connection:
+        echo_stream(connection)
+
+
+# The ways
+
+
+def by_fork(talk: Connection, own: socket.socket) -> int:
+    """Let a child inherit it."""
+    return _child(talk, lambda: take_over(talk, own))
+
+
+def by_message(talk: Connection, own: socket.socket) -> int:
+    """SCM_RIGHTS (unix(7)), to a process that never had it."""
+    ours, theirs = socket.socketpair()
+
+    def receive() -> None:
+        own.close()
+        _, (fd, *_), _, _ = socket.recv_fds(theirs, 1, 1)
+        _adopt(talk, fd)
+
+    child = _child(talk, receive)
+    socket.send_fds(ours, [b"x"], [own.fileno()])
+    return child
+
+
+def by_pidfd(talk: Connection, own: socket.socket) -> int:
+    """pidfd_getfd(2): taken, not given."""
+    parent, fd = os.getpid(), own.fileno()
+
+    reading, writing = os.pipe()
+
+    def take() -> None:
+        own.close()
+        pidfd = os.pidfd_open(parent)
+        taken = LIBC.syscall(PIDFD_GETFD, pidfd, fd, 0)
+        if taken < 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+        os.close(writing)
+        _adopt(talk, taken)
+
+    child = _child(talk, take)
+    os.close(writing)
+    os.read(reading, 1)  # the end: it has been taken
+    os.close(reading)
+    return child
+
+
+def by_exec(talk: Connection, own: socket.socket) -> int:
+    """As inetd does: another program finds it as its standard input and output."""
+
+    def become() -> None:
+        os.dup2(own.fileno(), 0)
+        os.dup2(own.fileno(), 1)
+        os.set_inheritable(talk.fileno(), True)
+        os.chdir(Path(__file__).parents[2])
+        os.execv(sys.executable, (sys.executable, "-m", __name__, str(talk.fileno())))  # noqa: S606
+
+    return _child(talk, become)
+
+
+WAYS: Final = (by_fork, by_message, by_pidfd, by_exec)
+
+
+def _child(talk: Connection, action: Callable[[], None]) -> int:
+    child = os.fork()
+    if not child:
+        status = 70
+        try:
+            talk.send(os.getpid())
+            action()
+            status = 0
+        except BaseException as error:  # noqa: BLE001 the test is to see it, whatever it is
+            talk.send(RuntimeError(repr(error)))
+        finally:
+            os._exit(status)
+    return child
+
+
+def _adopt(talk: Connection, fd: int) -> None:
+    with socket.socket(fileno=fd) as own:
+        own.settimeout(PATIENCE)
+        take_over(talk, own)
+
+
+# Both at the same time
+
+
+def share(talk: Connection, address: str, exchanges: int) -> None:
+    """Connect; a child sends and this process receives."""
+    with tcp.connect(address) as own:
+        talk.send("connected")
+        talk.recv()
+        child = os.fork()
+        if not child:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            own.sendall(bytes(SIZE))
+            talk.recv()
+            own.sendall(bytes(SIZE * exchanges))
+            os._exit(0)
+        talk.send(child)
+        os.waitpid(child, os.WUNTRACED)
+        os.kill(child, signal.SIGCONT)
+        _receive(own, SIZE)
+        talk.send("once")
+        _receive(own, SIZE * exchanges)
+        os.waitpid(child, 0)
+        talk.send("done")
+        talk.recv()
+
+
+def _receive(own: socket.socket, size: int) -> None:
+    while size:
+        size -= len(own.recv(size))
+
+
+if __name__ == "__main__":
+    _adopt(Connection(int(sys.argv[1])), 0)
