@@ -134,6 +134,7 @@ struct sock_common {
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
 	possible_net_t skc_net;
+	unsigned long skc_flags;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
 	atomic64_t skc_cookie;
@@ -156,6 +157,8 @@ struct mptcp_sock {
 struct tcp_sock {
 	__u64 bytes_received;
 	__u64 bytes_acked;
+	__u64 bytes_sent;
+	__u64 bytes_retrans;
 	__u32 total_retrans;
 	__u32 srtt_us; /* eighths of a microsecond */
 	__u8 is_mptcp : 1;
@@ -188,6 +191,11 @@ struct ipv6hdr {
 
 struct skb_shared_info {
 	unsigned short gso_segs;
+};
+
+/* include/net/sock.h: bits of skc_flags */
+enum sock_flags {
+	SOCK_DONE = 1,
 };
 
 /* include/net/dropreason-core.h: the values move from version to version, so they are relocated */

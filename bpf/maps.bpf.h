@@ -50,7 +50,8 @@ struct meter {
 	__u64 cookie;	/* of the socket */
 	__u16 protocol; /* enum protocol */
 	__u16 raw;	/* packets are of any protocol: none waits here, see hurry() */
-	__u32 tcp;	/* the socket is a struct tcp_sock */
+	__u16 tcp;	/* the socket is a struct tcp_sock */
+	__u16 ended;	/* its connection, which is told once though two programs hear of it */
 	__u64 walk;	/* the last that has visited it */
 	/* The storage's own header takes 8 bytes of the first cache line, so this is its last word. */
 	__u64 holder; /* identity of the last process that has it among its sockets */

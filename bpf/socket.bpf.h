@@ -73,6 +73,24 @@ static __always_inline bool is_still(struct sock *sk, struct meter *meter)
 	return (__u64)sk->__sk_common.skc_cookie.counter == meter->cookie;
 }
 
+/* A FIN that was received is in TCP's number as a byte (net/ipv4/tcp_input.c, tcp_fin). */
+static __always_inline __u64 payload_received(struct tcp_sock *tcp, struct sock *sk)
+{
+	__u64 received = tcp->bytes_received;
+
+	return received -
+	       (received &&
+		sk->__sk_common.skc_flags >> bpf_core_enum_value(enum sock_flags, SOCK_DONE) & 1);
+}
+
+/* So is a SYN or FIN that was acknowledged. Of data no more can be than was sent. */
+static __always_inline __u64 payload_acknowledged(struct tcp_sock *tcp)
+{
+	__u64 acknowledged = tcp->bytes_acked, sent = tcp->bytes_sent - tcp->bytes_retrans;
+
+	return acknowledged < sent ? acknowledged : sent;
+}
+
 /*
  * The same for the layer above: what TCP itself says of the socket (Linux 6.2). `sk` may be of a socket
  * that was freed.
@@ -89,8 +107,8 @@ static __always_inline void settle_tcp(struct meter *meter, void *socket)
 		return;
 	tcp = bpf_rdonly_cast(socket, bpf_core_type_id_kernel(struct tcp_sock));
 	sk = bpf_rdonly_cast(socket, bpf_core_type_id_kernel(struct sock));
-	received = tcp->bytes_received;
-	acknowledged = tcp->bytes_acked;
+	received = payload_received(tcp, sk);
+	acknowledged = payload_acknowledged(tcp);
 	retransmits = tcp->total_retrans;
 	if ((received == receive->payload && acknowledged == transmit->payload &&
 	     retransmits == transmit->retransmits) ||
@@ -339,6 +357,9 @@ static __always_inline void end_connection(struct sock *sk)
 	if (!meter || !meter->tcp || !bpf_rdonly_cast)
 		return;
 	settle_tcp(meter, sk);
+	if (meter->ended)
+		return;
+	meter->ended = 1;
 	tcp = bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock));
 	round_trip_us = tcp->srtt_us >> 3;
 	if (round_trip_us)
@@ -351,9 +372,11 @@ static __always_inline void begin_connection(struct sock *sk, struct task_struct
 	struct kind kind = kind_of(sk);
 	struct meter *meter = claim(sk, &kind, task, USER_CREATOR);
 
-	if (meter)
-		meter->lane[DIRECTION_RECEIVE].payload = meter->lane[DIRECTION_TRANSMIT].payload =
-			meter->lane[DIRECTION_TRANSMIT].retransmits = 0;
+	if (!meter)
+		return;
+	meter->ended = 0;
+	meter->lane[DIRECTION_RECEIVE].payload = meter->lane[DIRECTION_TRANSMIT].payload =
+		meter->lane[DIRECTION_TRANSMIT].retransmits = 0;
 }
 
 /* The connections that it accepts will be its process's, until somebody uses them. */
