@@ -63,7 +63,7 @@ def test_pre_fork(lab: Lab, family: int) -> None:
     both = 2 * CONNECTIONS, CONNECTIONS * (SYN[family] + ACK[family])
     assert readable(passed.processes[parent.pid]) == {"tcp receive": both, "tcp transmit": syns}
     server = total(passed.processes[pid] for pid in (parent.pid, *children))
-    assert readable(server) == readable(passed.seen[lab.right.namespace])
+    assert readable(server) == readable(passed.seen[lab.right.namespace], "tcp")
     _assert_payload(passed, served)
     assert passed.records[parent.pid].tcp.received_bytes == 0
     assert min(served.values()) > 0, "every worker had work"
@@ -89,7 +89,7 @@ def test_reuse_port(lab: Lab, family: int) -> None:
     passed.assert_law("tcp")
     passed.assert_carried(client, lab.left, "tcp")
     carried = total(passed.processes[worker.pid] for worker in workers)
-    assert readable(carried) == readable(passed.seen[lab.right.namespace])
+    assert readable(carried) == readable(passed.seen[lab.right.namespace], "tcp")
     _assert_payload(passed, served)
     assert passed.lost == {}
     for worker in workers:
