@@ -23,6 +23,11 @@ static __always_inline __u64 user_of(struct meter *meter, __u32 direction)
 	return user;
 }
 
+static __always_inline bool has_user(struct meter *meter)
+{
+	return meter && user_of(meter, DIRECTION_RECEIVE);
+}
+
 static __always_inline void give(struct meter *meter, __u64 identity, __u32 direction,
 				 __u64 packets, __u64 bytes)
 {
@@ -196,8 +201,8 @@ static __always_inline void hold(struct meter *meter, __u64 process)
 }
 
 /*
- * From now on the task uses the socket in this way. What waits was the former user's; what arrives
- * between the two steps is the new one's. Kernel threads own nothing: what they do with a process's
+ * From now on the task uses the socket in this way. What waits was the former user's, or the new one's if
+ * there was none; what arrives between the two steps is the new one's. Kernel threads own nothing: what they do with a process's
  * socket they do for it, and the kernel's own sockets are its own, whoever makes it use them. A task
  * outside the counted cgroup owns only what it was handed from inside. One that is ending opens nothing.
  */
@@ -212,7 +217,7 @@ static __always_inline struct meter *claim(void *sk, struct kind *kind, struct t
 	meter = bpf_sk_storage_get(&meters, sk, 0, 0);
 	if (!meter)
 		meter = open_accepted(sk, kind);
-	if (!meter && (kind->of_kernel || !in_scope(task)))
+	if (!has_user(meter) && (kind->of_kernel || !in_scope(task)))
 		return NULL;
 	identity = enter_task(task);
 	if (meter && !meter->cookie)
@@ -223,7 +228,8 @@ static __always_inline struct meter *claim(void *sk, struct kind *kind, struct t
 		lose(LOSS_SOCKET_MEMORY);
 		return NULL;
 	}
-	settle(meter);
+	if (has_user(meter))
+		settle(meter);
 	let_wait(meter);
 	hold(meter, process_identity(task));
 	if (how == USER_CREATOR)
@@ -503,7 +509,10 @@ static __always_inline bool count_subflow(struct __sk_buff *skb, struct bpf_sock
 	return true;
 }
 
-/* A packet of a socket without a meter: the first of an accepted connection, or nobody's. */
+/*
+ * A packet of a socket without a meter: the first of an accepted connection, or of a socket that no process
+ * is known of. The latter waits too: who uses the socket may be in the middle of the call.
+ */
 static __noinline int count_aside(struct __sk_buff *skb, __u32 direction)
 {
 	struct traffic traffic = skb_traffic(skb);
@@ -511,23 +520,23 @@ static __noinline int count_aside(struct __sk_buff *skb, __u32 direction)
 	struct kind kind = {};
 	struct bpf_sock *sk = full_socket(skb, &kind);
 	struct meter *meter;
+	__u64 owner;
 
 	if (!sk)
 		return 0; /* for the verifier */
 	if (kind.protocol == IPPROTO_TCP && count_subflow(skb, sk, direction, traffic))
 		return 0;
 	listener = bpf_sk_storage_get(&listeners, sk, 0, 0);
-	if (!listener) {
-		account_unidentified(kind.of_kernel ? REASON_KERNEL : REASON_NO_OWNER,
-				     skb_protocol(skb), direction, traffic);
+	if (!listener && kind.of_kernel) {
+		account_unidentified(REASON_KERNEL, skb_protocol(skb), direction, traffic);
 		return 0;
 	}
-	meter = open_meter(sk, &kind, bpf_get_socket_cookie(skb), listener->owner, true);
+	owner = listener ? listener->owner : IDENTITY_NOBODY;
+	meter = open_meter(sk, &kind, bpf_get_socket_cookie(skb), owner, true);
 	if (meter)
 		add_packet(skb, meter, direction, traffic);
 	else
-		account(listener->owner, protocol_of(kind.protocol), direction, traffic.packets,
-			traffic.bytes);
+		account(owner, skb_protocol(skb), direction, traffic.packets, traffic.bytes);
 	return 0;
 }
 

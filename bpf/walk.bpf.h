@@ -93,10 +93,11 @@ static __always_inline void visit_socket(struct bpf_iter_meta *meta, struct sock
 			forget_thread(meter, how);
 	used = meter->lane[DIRECTION_RECEIVE].settled_packets ||
 	       meter->lane[DIRECTION_TRANSMIT].settled_packets;
-	if (settings.list_sockets && sk && used && write_socket(meta->seq, sk, meter))
+	if (settings.list_sockets && sk && used && has_user(meter) &&
+	    write_socket(meta->seq, sk, meter))
 		return;
 	meter->walk = walk->session;
-	if (meter->protocol < PROTOCOLS)
+	if (has_user(meter) && meter->protocol < PROTOCOLS)
 		walk->summary.sockets[meter->protocol]++;
 }
 
@@ -133,7 +134,8 @@ static __always_inline void own_opened(struct task_struct *task, struct file *fi
 	if (!socket)
 		return;
 	sk = socket->sk;
-	if (!sk || !is_inet(sk) || has_ended(task) || bpf_sk_storage_get(&meters, sk, 0, 0))
+	if (!sk || !is_inet(sk) || has_ended(task) ||
+	    has_user(bpf_sk_storage_get(&meters, sk, 0, 0)))
 		return;
 	kind = kind_of(sk);
 	claim(sk, &kind, task, USER_CREATOR);

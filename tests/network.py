@@ -88,6 +88,8 @@ def namespace() -> Iterator[Namespace]:
         made.set("net.ipv6.conf.default.router_solicitations", 0)
         made.set("net.ipv6.conf.default.accept_dad", 0)
         made.set("net.ipv6.conf.default.accept_ra", 0)
+        # The groups that an interface joins are reported within this time, in ms (RFC 3810).
+        made.set("net.ipv6.conf.default.mldv2_unsolicited_report_interval", 10)
         run("ip", "-n", made.name, "link", "set", "lo", "up")
         yield made
     finally:

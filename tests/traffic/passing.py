@@ -212,5 +212,34 @@ def _receive(own: socket.socket, size: int) -> None:
         size -= len(own.recv(size))
 
 
+def leave_in_flight(talk: Connection, address: str, port: int, datagrams: int) -> None:
+    """Send a socket to a child, which takes it out of the message only when told."""
+    ours, theirs = socket.socketpair()
+    with socket.socket(tcp.family_of(address), socket.SOCK_DGRAM) as own:
+        socket.send_fds(ours, [b"x"], [own.fileno()])
+    child = os.fork()
+    if not child:
+        talk.send(os.getpid())
+        talk.recv()
+        _, (fd, *_), _, _ = socket.recv_fds(theirs, 1, 1)
+        with socket.socket(fileno=fd) as taken:
+            for _ in range(datagrams):
+                taken.sendto(bytes(SIZE), (address, port))
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+def accept_late(talk: Connection, address: str, size: int) -> None:
+    """Listen; accept and serve the connection that waits only when told."""
+    with tcp.listen(address) as listener:
+        talk.send("ready")
+        talk.recv()
+        connection, _ = listener.accept()
+        connection.settimeout(PATIENCE)
+        with connection:
+            connection.sendall(b"!")
+            tcp.drain(connection, size)
+
+
 if __name__ == "__main__":
     _adopt(Connection(int(sys.argv[1])), 0)

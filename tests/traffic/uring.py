@@ -7,25 +7,31 @@ import contextlib
 import ctypes
 import mmap
 import os
+import socket
 import struct
 from typing import TYPE_CHECKING, Final
 
 from tests.network import LIBC
-from tests.traffic.tcp import PART, finish
+from tests.traffic.tcp import PART, family_of, finish
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
+    from multiprocessing.connection import Connection
 
-SETUP, ENTER = 425, 426
+SETUP, ENTER, REGISTER = 425, 426, 427
 OFF_SQ_RING, OFF_CQ_RING, OFF_SQES = 0, 0x8000000, 0x10000000
 OP_SEND, OP_RECV = 26, 27
 SQPOLL: Final = 1 << 1
 """A thread of the kernel's looks for work: no system call is made."""
 GETEVENTS, SQ_WAKEUP = 1, 2
+REGISTER_FILES: Final = 2
+FIXED_FILE: Final = 1
+"""The descriptor is an index into the registered files."""
 NEED_WAKEUP: Final = 1
 ENTRIES: Final = 64
 SQE_BYTES: Final = 64
+NUMBER: Final = struct.Struct("@I")
+"""Written in one step, as the kernel looks on; with "=" it would be byte by byte."""
 PARAMETERS: Final = struct.Struct("=10I 8IQ 8IQ")
 
 
@@ -48,14 +54,21 @@ class Ring:
         self._cq = mmap.mmap(self._fd, self._cqes + cq_entries * 16, offset=OFF_CQ_RING)
         self._sqes = mmap.mmap(self._fd, sq_entries * SQE_BYTES, offset=OFF_SQES)
 
-    def submit(self, operation: int, fd: int, address: int, length: int, flags: int = 0) -> None:
+    def register(self, fd: int) -> None:
+        """Keep a file, as number 0, whatever becomes of the descriptor."""
+        files = (ctypes.c_int * 1)(fd)
+        _checked(LIBC.syscall(REGISTER, self._fd, REGISTER_FILES, files, 1))
+
+    def submit(
+        self, operation: int, fd: int, address: int, length: int, *, sqe_flags: int = 0
+    ) -> None:
         """Put in one request."""
         tail = self._read(self._sq, self._sq_tail)
         index = tail & self._read(self._sq, self._sq_mask)
-        entry = struct.pack("=BBHiQQIIQ24x", operation, 0, 0, fd, 0, address, length, flags, 0)
+        entry = struct.pack("=BBHiQQIIQ24x", operation, sqe_flags, 0, fd, 0, address, length, 0, 0)
         self._sqes[index * SQE_BYTES : index * SQE_BYTES + SQE_BYTES] = entry
-        struct.pack_into("=I", self._sq, self._sq_array + 4 * index, index)
-        struct.pack_into("=I", self._sq, self._sq_tail, tail + 1)
+        NUMBER.pack_into(self._sq, self._sq_array + 4 * index, index)
+        NUMBER.pack_into(self._sq, self._sq_tail, tail + 1)
         if not self._polled:
             _checked(LIBC.syscall(ENTER, self._fd, 1, 0, 0, None, 0))
         elif self._read(self._sq, self._sq_flags) & NEED_WAKEUP:
@@ -68,14 +81,14 @@ class Ring:
             _checked(LIBC.syscall(ENTER, self._fd, 0, 1, GETEVENTS, None, 0))
         at = self._cqes + 16 * (head & self._read(self._cq, self._cq_mask))
         _, result = struct.unpack_from("=Qi", self._cq, at)
-        struct.pack_into("=I", self._cq, self._cq_head, head + 1)
+        NUMBER.pack_into(self._cq, self._cq_head, head + 1)
         if result < 0:
             raise OSError(-result, os.strerror(-result))
         return int(result)
 
     @staticmethod
     def _read(ring: mmap.mmap, offset: int) -> int:
-        return int(struct.unpack_from("=I", ring, offset)[0])
+        return int(NUMBER.unpack_from(ring, offset)[0])
 
     def close(self) -> None:
         """Give everything back."""
@@ -125,3 +138,17 @@ def drain(connection: socket.socket, expected: int, flags: int = 0) -> None:
                 break
             received += more
     assert received == expected
+
+
+def send_registered(talk: Connection, address: str, port: int, datagrams: int, size: int) -> None:
+    """Give a socket to a ring and close the descriptor; send through it when told."""
+    part = ctypes.create_string_buffer(size)
+    with ring() as opened:
+        with socket.socket(family_of(address), socket.SOCK_DGRAM) as sender:
+            sender.connect((address, port))
+            opened.register(sender.fileno())
+        talk.send("open")
+        talk.recv()
+        for _ in range(datagrams):
+            opened.submit(OP_SEND, 0, ctypes.addressof(part), size, sqe_flags=FIXED_FILE)
+            assert opened.complete() == size
