@@ -14,7 +14,8 @@ import pytest
 
 from tests.e2e import program, workers
 from tests.kernel.lab import cgroup_root
-from tests.workload import PATIENCE, Process, wait_until
+from tests.traffic import forks
+from tests.workload import CLOSED_PORT, PATIENCE, Process, wait_until
 
 if TYPE_CHECKING:
     from tests.e2e.exposition import Exposition
@@ -25,6 +26,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
 PROCESSES = 1000
 SIZE = 101
 MAX = 701
+SPAN = 97
 
 
 def _crowd(name: str) -> None:
@@ -93,6 +95,32 @@ def test_thousand_between_scrapes(name: str) -> None:
         assert _exits(both, name) == {"exit": 2 * PROCESSES, "error": 0, "signal": 0}
         assert both.traffic("exited_", group=name) == {n: 2 * v for n, v in expected.items()}
         assert both.sum("netatop_lost_total", object="task") == 0
+
+
+def test_ten_thousand_at_once(name: str, tmp_path: Path) -> None:
+    """As fast as they can be made on two processors, with ids that are used again and again."""
+    program_that_forks = forks.compile_in(tmp_path, name)
+    pid_max = int(Path("/proc/sys/kernel/pid_max").read_text())
+    runs = [forks.Run(PROCESSES * 5, SPAN, pid_max - part * 2 * SPAN) for part in (1, 2)]
+    sent = [forks.sent(number, workers.HEADERS) for number in range(runs[0].forks)]
+    packets, size = (sum(column) * len(runs) for column in zip(*sent, strict=True))
+    with program.serve("--exits.max", str(MAX)) as exporter:
+        before = exporter.scrape()
+        running = [forks.start(program_that_forks, run, workers.LOCAL, CLOSED_PORT) for run in runs]
+        while any(process.poll() is None for process in running):
+            exporter.scrape()
+        assert [process.communicate()[1] for process in running] == [b"", b""]
+        after = exporter.scrape()
+        assert sum(_exits(after, name).values()) == len(runs) * runs[0].forks
+        for subject in ("group_", "exited_"):
+            traffic = after.traffic(subject, group=name, protocol="udp")
+            assert (traffic["transmit_packets"], traffic["transmit_bytes"]) == (packets, size)
+        assert after.sum("netatop_lost_total") == before.sum("netatop_lost_total")
+        listed, evicted = (
+            after.sum(f"netatop_exit_list_{what}") for what in ("processes", "evicted_total")
+        )
+        assert listed == MAX
+        assert listed + evicted == sum(_exits(after, None).values())
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import collections
-import shutil
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +12,7 @@ import pytest
 from exporter.kernel.core_loader import Options
 from tests.kernel.lab import open_lab, readable, total
 from tests.kernel.scenarios import counters
+from tests.traffic import forks
 from tests.workload import CLOSED_PORT
 
 if TYPE_CHECKING:
@@ -21,35 +20,29 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kernel
 
-SOURCE = Path(__file__).parents[1] / "traffic" / "forks.c"
 FORKS, SPAN = 40_000, 97
 HEADERS = {4: 28, 6: 48}
 
 
 @pytest.fixture(scope="module")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compile the program that forks."""
-    if shutil.which("clang") is None:
-        pytest.fail("needs clang: apt-get install clang")
-    built = tmp_path_factory.mktemp("forks") / "forks"
-    subprocess.run(["clang", "-O2", "-Wall", "-Werror", SOURCE, "-o", built], check=True)
-    return built
+    return forks.compile_in(tmp_path_factory.mktemp("forks"), "forks")
 
 
-def test_reused_ids(forks: Path, family: int) -> None:
+def test_reused_ids(program: Path, family: int) -> None:
     """40,000 processes with 97 ids: each has its own record with what it sent and how it ended."""
     pid_max = int(Path("/proc/sys/kernel/pid_max").read_text())
     first = pid_max - 2 * SPAN
 
     def run(talk: Connection, address: str) -> None:
-        words = (FORKS, SPAN, first, address, CLOSED_PORT)
-        done = subprocess.run([forks, *map(str, words)], capture_output=True, check=False)
-        talk.send((done.returncode, done.stderr.decode()))
+        running = forks.start(program, forks.Run(FORKS, SPAN, first), address, CLOSED_PORT)
+        talk.send(running.communicate()[1])
 
     with open_lab(Options(max_tasks=2 * FORKS)) as lab:
         start = lab.read()
         process = lab.start(run, lab.right.address(family), at=lab.left)
-        assert process.hear() == (0, "")
+        assert process.hear() == b""
         process.wait()
         passed = lab.since(start)
         mine = lab.cgroup.stat().st_ino
@@ -64,9 +57,7 @@ def test_reused_ids(forks: Path, family: int) -> None:
     # In the order of their starts they are those that were forked, one after the other.
     found.sort(key=lambda task: task.start_ns)
     for number, task in enumerate(found):
-        packets = 1 + number % 3
-        sent = packets, packets * (HEADERS[family] + 23 + number % 1009)
-        assert task.counters == counters(udp_transmit=sent)
-        assert task.wait_status == number % 128 << 8
+        assert task.counters == counters(udp_transmit=forks.sent(number, HEADERS[family]))
+        assert task.wait_status == forks.status(number) << 8
     lives = collections.Counter(task.pid for task in found)
     assert min(lives.values()) >= FORKS // SPAN - 1
