@@ -2,12 +2,12 @@
 /*
  * Load over loopback from one process to another, each on a processor of its own, for so many seconds.
  *
- *	load udp|bulk|bytes|echo|connect SECONDS
+ *	load udp|bulk|bytes|echo|connect|exits SECONDS
  *
  * udp: datagrams of 200 bytes; bulk: one TCP stream; bytes: the same, but one byte a call; echo: one
- * byte there and back over TCP; connect: TCP connections that carry one byte there and back. Prints
- * how much one second moved, and one second of processor time of both processes: datagrams, bytes,
- * round trips, connections.
+ * byte there and back over TCP; connect: TCP connections that carry one byte there and back; exits:
+ * processes that send one datagram and exit, on all processors. Prints how much one second moved, and
+ * one second of processor time of all processes: datagrams, bytes, round trips, connections, processes.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -116,8 +116,24 @@ static void serve(const char *mode, int fd)
 	}
 }
 
+#define CHILDREN 4
+
+static long exits(int fd)
+{
+	for (int i = 0; i < CHILDREN; i++)
+		if (!check(fork(), "fork")) {
+			send(fd, buffer, 1, 0);
+			_exit(0);
+		}
+	for (int i = 0; i < CHILDREN; i++)
+		check(wait(NULL), "wait");
+	return CHILDREN;
+}
+
 static long step(const char *mode, int fd)
 {
+	if (is(mode, "exits"))
+		return exits(fd);
 	if (is(mode, "udp"))
 		return send(fd, buffer, DATAGRAM, 0) == DATAGRAM;
 	if (is(mode, "bulk"))
@@ -137,23 +153,28 @@ static long step(const char *mode, int fd)
 int main(int argc, char **argv)
 {
 	const char *mode = argc == 3 ? argv[1] : "";
-	int type = is(mode, "udp") ? SOCK_DGRAM : SOCK_STREAM, fd;
+	bool datagrams = is(mode, "udp") || is(mode, "exits");
+	int type = datagrams ? SOCK_DGRAM : SOCK_STREAM, fd;
 	double start, end;
 	long moved = 0;
 	pid_t server;
 
 	if (!is(mode, "udp") && !is(mode, "bulk") && !is(mode, "bytes") && !is(mode, "echo") &&
-	    !is(mode, "connect"))
-		errx(2, "usage: load udp|bulk|bytes|echo|connect SECONDS");
+	    !is(mode, "connect") && !is(mode, "exits"))
+		errx(2, "usage: load udp|bulk|bytes|echo|connect|exits SECONDS");
 	fd = bound(type);
 	server = check(fork(), "fork");
 	if (!server) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (is(mode, "exits"))
+			for (;;)
+				pause();
 		pin(1);
 		serve(mode, fd);
 	}
 	close(fd);
-	pin(0);
+	if (!is(mode, "exits"))
+		pin(0);
 	fd = is(mode, "connect") ? -1 : connected(type);
 	start = now();
 	end = start + atof(argv[2]);

@@ -54,6 +54,7 @@ CASES: Final = (
     Case("10,000 sockets", 1, 10_000),
     Case("10,000 sockets, listed", 1, 10_000, ("--collector.sockets",)),
     Case("26,000 sockets", 2, 13_000),
+    Case("100,000 sockets", 10, 10_000),
 )
 
 
