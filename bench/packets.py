@@ -112,11 +112,15 @@ class Empty:
 def read(tracer: CoreTracer, nothing: Empty) -> dict[str, tuple[Runs, Runs]]:
     """Return the statistics of (real, empty) by hook."""
     empty = nothing.runs()
-    real = {program.hook: Runs(program.runs, program.run_time_ns) for program in tracer.programs()}
-    pairs = {hook: (real[hook], empty[hook]) for hook in real.keys() & empty.keys()}
-    return dict(sorted(pairs.items())) | {
-        ONE_CALL: (empty[ONE_CALL], empty[ONE_CALL.rpartition(" ")[2]])
-    }
+    elsewhere = empty[ONE_CALL.rpartition(" ")[2]]
+    pairs = {ONE_CALL: (empty[ONE_CALL], elsewhere)}
+    for program in sorted(tracer.programs(), key=lambda program: program.hook):
+        runs = Runs(program.runs, program.run_time_ns)
+        if program.hook in empty:
+            pairs[program.hook] = (runs, empty[program.hook])
+        else:
+            pairs[f"{program.name} *"] = (runs, elsewhere)
+    return pairs
 
 
 def measure(
@@ -182,6 +186,7 @@ def main() -> None:
     for path, figures in found.items():
         head = ("runs", "ns", "empty ns", "above empty", "least to most", "aim")
         print_table((path.name, *head), rows(figures))
+    print("* There is no empty program at this hook: above the one at net_dev_queue.")
 
 
 if __name__ == "__main__":

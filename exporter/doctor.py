@@ -67,6 +67,13 @@ def _host_features(options: Options) -> Iterator[Feature]:
     )
     yield _cgroup(options.cgroup_path)
     yield _answer(
+        "other network namespaces",
+        bool(host.effective_capabilities() >> host.SYS_ADMIN & 1),
+        "CAP_SYS_ADMIN",
+        "missing: CAP_SYS_ADMIN; the kernel's own packets there are not counted",
+        needed=False,
+    )
+    yield _answer(
         "kernel object",
         options.object_path.exists(),
         options.object_path.name,

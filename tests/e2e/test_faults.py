@@ -108,6 +108,9 @@ def test_cannot_enter_namespaces() -> None:
     assert done.returncode == 0
     Exposition(done.stdout).check_law()
     (line,) = done.stderr.splitlines()
+    told = program.run("doctor", prefix=_without("sys_admin"))
+    assert "  no  other network namespaces          missing: CAP_SYS_ADMIN; " in told.stdout
+    assert told.returncode == 0
     said, _, reason = line.partition(": Operation not permitted; ")
     assert all(str(inode) in said for inode in inodes)
     assert "CAP_SYS_ADMIN" in reason
