@@ -21,6 +21,14 @@ LIBC: Final = ctypes.CDLL(None, use_errno=True)
 OFFLOADS: Final = ("tso", "gso", "gro", "tx-udp-segmentation", "rx-gro-list")
 
 
+def checked(result: int) -> int:
+    """Return what a C function has returned; raise OSError if that is an error."""
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
 def run(*command: str, stdin: str | None = None) -> str:
     """Run a command that must succeed; what it says goes into the error."""
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
@@ -52,9 +60,7 @@ class Namespace(NamedTuple):
             return
         fd = os.open(f"/run/netns/{self.name}", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if LIBC.setns(fd, CLONE_NEWNET):
-                code = ctypes.get_errno()
-                raise OSError(code, os.strerror(code), self.name)
+            checked(LIBC.setns(fd, CLONE_NEWNET))
         finally:
             os.close(fd)
 

@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from tests.network import LIBC, checked
 from tests.workload import PATIENCE
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ SO_RCVBUFFORCE: Final = 33
 HEADERS: Final = 28
 """Bytes of the IPv4 and UDP headers."""
 LOCAL: Final = "127.0.0.1"
-LIBC: Final = ctypes.CDLL(None, use_errno=True)
 NUMBERS = itertools.count(1)
 
 
@@ -34,8 +34,7 @@ def new_name() -> str:
 def call_myself(name: bytes | str) -> None:
     """Set the command name of the calling thread; the kernel takes 15 bytes of it."""
     raw = name.encode() if isinstance(name, str) else name
-    if LIBC.prctl(PR_SET_NAME, ctypes.c_char_p(raw), 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl")
+    checked(LIBC.prctl(PR_SET_NAME, ctypes.c_char_p(raw), 0, 0, 0))
 
 
 def udp_socket() -> socket.socket:

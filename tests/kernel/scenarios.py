@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from exporter import model
 from tests import workload
-from tests.network import LIBC
+from tests.network import LIBC, checked
 from tests.traffic import flood, raw, tcp, udp, uring
 
 if TYPE_CHECKING:
@@ -250,9 +250,7 @@ CLONE_NEWNS, CLONE_NEWPID = 0x00020000, 0x20000000
 
 def _contained(talk: Connection, address: str, size: int) -> None:
     """Be the first process of new mount and pid namespaces; says the id that it has outside."""
-    if LIBC.unshare(CLONE_NEWNS | CLONE_NEWPID):
-        message = "unshare"
-        raise OSError(message)
+    checked(LIBC.unshare(CLONE_NEWNS | CLONE_NEWPID))
     child = os.fork()
     if not child:
         status = 70

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from exporter.kernel.core_loader import Options
 from tests import workload
 from tests.kernel.lab import open_lab, readable
 from tests.kernel.scenarios import CLONE_NEWNS, CLONE_NEWPID
-from tests.network import LIBC
+from tests.network import LIBC, checked
 from tests.traffic import passing, servers, tcp, udp, uring
 from tests.workload import CLOSED_PORT, PORT, wait_until
 
@@ -153,8 +152,7 @@ def test_held_by_two(dark_lab: tuple[Lab, Options], family: int) -> None:
 
 def _hidden(talk: Connection, address: str) -> None:
     """Hold a socket as the first process of new mount and pid namespaces."""
-    if LIBC.unshare(CLONE_NEWNS | CLONE_NEWPID):
-        raise OSError(ctypes.get_errno(), "unshare")
+    checked(LIBC.unshare(CLONE_NEWNS | CLONE_NEWPID))
     child = os.fork()
     if not child:
         workload.open_and_send_udp(talk, address, PORT, SENT, SIZE)

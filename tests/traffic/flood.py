@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import socket
 import struct
 from typing import TYPE_CHECKING, Final
 
-from tests.network import LIBC
+from tests.network import LIBC, checked
 from tests.traffic.tcp import family_of
 from tests.traffic.udp import BATCH, Message, Vector
 from tests.workload import PORT
@@ -81,11 +80,8 @@ def syns(talk: Connection, target: str, count: int) -> None:
                 header.name_length = 16 if family == socket.AF_INET else 28
             sent = 0
             while sent < len(part):
-                more = LIBC.sendmmsg(
+                call = LIBC.sendmmsg(
                     sender.fileno(), ctypes.byref(messages, sent * ctypes.sizeof(Message)),
                     len(part) - sent, 0,
                 )  # fmt: skip
-                if more < 0:
-                    code = ctypes.get_errno()
-                    raise OSError(code, os.strerror(code))
-                sent += more
+                sent += checked(call)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
@@ -12,7 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.network import LIBC
+from tests.network import LIBC, checked
 from tests.traffic import tcp, udp
 from tests.workload import PATIENCE, PORT
 
@@ -130,10 +129,7 @@ def by_pidfd(talk: Connection, own: socket.socket) -> int:
     def take() -> None:
         own.close()
         pidfd = os.pidfd_open(parent)
-        taken = LIBC.syscall(PIDFD_GETFD, pidfd, fd, 0)
-        if taken < 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
+        taken = checked(LIBC.syscall(PIDFD_GETFD, pidfd, fd, 0))
         os.close(writing)
         _adopt(talk, taken)
 

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import select
 import socket
 import struct
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.network import LIBC
+from tests.network import LIBC, checked
 from tests.traffic.tcp import family_of
 from tests.workload import PATIENCE, PORT, SO_RCVBUFFORCE
 
@@ -171,8 +170,7 @@ def send_many(_talk: Connection, address: str, datagrams: int, size: int) -> Non
         sender.connect((address, PORT))
         while datagrams:
             sent = LIBC.sendmmsg(sender.fileno(), messages, min(datagrams, BATCH), 0)
-            _check(sent)
-            datagrams -= sent
+            datagrams -= checked(sent)
 
 
 def receive_many(talk: Connection, address: str, datagrams: int, size: int) -> None:
@@ -182,15 +180,9 @@ def receive_many(talk: Connection, address: str, datagrams: int, size: int) -> N
         talk.send("ready")
         while datagrams:
             assert select.select([receiver], [], [], PATIENCE)[0]
-            found = LIBC.recvmmsg(
-                receiver.fileno(), messages, min(datagrams, BATCH), socket.MSG_DONTWAIT, None
+            wanted = min(datagrams, BATCH)
+            found = checked(
+                LIBC.recvmmsg(receiver.fileno(), messages, wanted, socket.MSG_DONTWAIT, None)
             )
-            _check(found)
             assert {message.length for message in messages[:found]} == {size}
             datagrams -= found
-
-
-def _check(result: int) -> None:
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))

@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final
 
-from tests.network import LIBC
+from tests.network import LIBC, checked
 from tests.traffic.tcp import PART, family_of, finish
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ FIXED_FILE: Final = 1
 NEED_WAKEUP: Final = 1
 ENTRIES: Final = 64
 SQE_BYTES: Final = 64
-NUMBER: Final = struct.Struct("@I")
-"""Written in one step, as the kernel looks on; with "=" it would be byte by byte."""
 PARAMETERS: Final = struct.Struct("=10I 8IQ 8IQ")
 
 
@@ -44,54 +42,56 @@ class Ring:
         parameters = bytearray(PARAMETERS.size)
         struct.pack_into("=I", parameters, 8, flags)
         buffer = (ctypes.c_char * len(parameters)).from_buffer(parameters)
-        self._fd = _checked(LIBC.syscall(SETUP, ENTRIES, buffer))
+        self._fd = checked(LIBC.syscall(SETUP, ENTRIES, buffer))
         fields = PARAMETERS.unpack(parameters)
         sq_entries, cq_entries, *_ = fields
         self._polled = bool(flags & SQPOLL)
-        _, self._sq_tail, self._sq_mask, _, self._sq_flags, _, self._sq_array, *_ = fields[10:]
-        self._cq_head, self._cq_tail, self._cq_mask, _, _, self._cqes, *_ = fields[19:]
-        self._sq = mmap.mmap(self._fd, self._sq_array + sq_entries * 4, offset=OFF_SQ_RING)
-        self._cq = mmap.mmap(self._fd, self._cqes + cq_entries * 16, offset=OFF_CQ_RING)
+        sq, cq = fields[10:], fields[19:]
+        self._sq = mmap.mmap(self._fd, sq[6] + sq_entries * 4, offset=OFF_SQ_RING)
+        self._cq = mmap.mmap(self._fd, cq[5] + cq_entries * 16, offset=OFF_CQ_RING)
         self._sqes = mmap.mmap(self._fd, sq_entries * SQE_BYTES, offset=OFF_SQES)
+        self._array, self._cqes = sq[6], cq[5]
+        self._mask, self._cq_mask = sq_entries - 1, cq_entries - 1
+        # Written in one step, as the kernel looks on: struct.pack_into would write a 0 first.
+        self._sq_tail = ctypes.c_uint32.from_buffer(self._sq, sq[1])
+        self._sq_flags = ctypes.c_uint32.from_buffer(self._sq, sq[4])
+        self._cq_head = ctypes.c_uint32.from_buffer(self._cq, cq[0])
+        self._cq_tail = ctypes.c_uint32.from_buffer(self._cq, cq[1])
 
     def register(self, fd: int) -> None:
         """Keep a file, as number 0, whatever becomes of the descriptor."""
         files = (ctypes.c_int * 1)(fd)
-        _checked(LIBC.syscall(REGISTER, self._fd, REGISTER_FILES, files, 1))
+        checked(LIBC.syscall(REGISTER, self._fd, REGISTER_FILES, files, 1))
 
     def submit(
         self, operation: int, fd: int, address: int, length: int, *, sqe_flags: int = 0
     ) -> None:
         """Put in one request."""
-        tail = self._read(self._sq, self._sq_tail)
-        index = tail & self._read(self._sq, self._sq_mask)
+        index = self._sq_tail.value & self._mask
         entry = struct.pack("=BBHiQQIIQ24x", operation, sqe_flags, 0, fd, 0, address, length, 0, 0)
         self._sqes[index * SQE_BYTES : index * SQE_BYTES + SQE_BYTES] = entry
-        NUMBER.pack_into(self._sq, self._sq_array + 4 * index, index)
-        NUMBER.pack_into(self._sq, self._sq_tail, tail + 1)
+        struct.pack_into("=I", self._sq, self._array + 4 * index, index)
+        self._sq_tail.value += 1
         if not self._polled:
-            _checked(LIBC.syscall(ENTER, self._fd, 1, 0, 0, None, 0))
-        elif self._read(self._sq, self._sq_flags) & NEED_WAKEUP:
-            _checked(LIBC.syscall(ENTER, self._fd, 1, 0, SQ_WAKEUP, None, 0))
+            checked(LIBC.syscall(ENTER, self._fd, 1, 0, 0, None, 0))
+        elif self._sq_flags.value & NEED_WAKEUP:
+            checked(LIBC.syscall(ENTER, self._fd, 1, 0, SQ_WAKEUP, None, 0))
 
     def complete(self) -> int:
         """Wait for a completion and return what the call would have. Raises OSError."""
-        head = self._read(self._cq, self._cq_head)
-        while self._read(self._cq, self._cq_tail) == head:
-            _checked(LIBC.syscall(ENTER, self._fd, 0, 1, GETEVENTS, None, 0))
-        at = self._cqes + 16 * (head & self._read(self._cq, self._cq_mask))
+        head = self._cq_head.value
+        while self._cq_tail.value == head:
+            checked(LIBC.syscall(ENTER, self._fd, 0, 1, GETEVENTS, None, 0))
+        at = self._cqes + 16 * (head & self._cq_mask)
         _, result = struct.unpack_from("=Qi", self._cq, at)
-        NUMBER.pack_into(self._cq, self._cq_head, head + 1)
+        self._cq_head.value += 1
         if result < 0:
             raise OSError(-result, os.strerror(-result))
         return int(result)
 
-    @staticmethod
-    def _read(ring: mmap.mmap, offset: int) -> int:
-        return int(NUMBER.unpack_from(ring, offset)[0])
-
     def close(self) -> None:
         """Give everything back."""
+        del self._sq_tail, self._sq_flags, self._cq_head, self._cq_tail
         for area in (self._sq, self._cq, self._sqes):
             area.close()
         os.close(self._fd)
@@ -105,13 +105,6 @@ def ring(flags: int = 0) -> Iterator[Ring]:
         yield opened
     finally:
         opened.close()
-
-
-def _checked(result: int) -> int:
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return result
 
 
 def pour(connection: socket.socket, size: int, flags: int = 0) -> None:
