@@ -19,12 +19,12 @@ SO_REUSEPORT: Final = 15
 GREETING: Final = b"!"
 
 
-def _work(listener: socket.socket, talk: Connection, size: int) -> None:
-    """Accept, greet and read to the end, until told to stop; say how many connections it was."""
+def _work(listener: socket.socket, talk: Connection, size: int, most: int) -> None:
+    """Accept, greet and read to the end, until it is enough or we are told so; say how many."""
     served = 0
     listener.setblocking(False)
     either = [listener.fileno(), talk.fileno()]
-    while listener.fileno() in select.select(either, [], [])[0]:
+    while served < most and listener.fileno() in select.select(either, [], [])[0]:
         try:
             connection, _ = listener.accept()
         except BlockingIOError:
@@ -39,7 +39,7 @@ def _work(listener: socket.socket, talk: Connection, size: int) -> None:
     talk.recv()
 
 
-def own_listener(talk: Connection, address: str, size: int) -> None:
+def own_listener(talk: Connection, address: str, size: int, most: int) -> None:
     """Be one of several that listen at the same port."""
     listener = socket.socket(tcp.family_of(address), socket.SOCK_STREAM)
     with listener:
@@ -47,16 +47,13 @@ def own_listener(talk: Connection, address: str, size: int) -> None:
         listener.bind((address, PORT))
         listener.listen(1024)
         talk.send("ready")
-        _work(listener, talk, size)
+        _work(listener, talk, size, most)
 
 
-def pre_fork(
-    talk: Connection, address: str, workers: int, size: int, pipes: list[Connection]
-) -> None:
-    """Listen, and let children accept; the parent never does."""
+def pre_fork(talk: Connection, address: str, size: int, most: int, pipes: list[Connection]) -> None:
+    """Listen, and let children accept, each so many at most; the parent never does."""
     with tcp.listen(address) as listener:
-        children = [_child(lambda pipe=pipe: _work(listener, pipe, size)) for pipe in pipes]
-        assert len(children) == workers
+        children = [_child(lambda pipe=pipe: _work(listener, pipe, size, most)) for pipe in pipes]
         talk.send(children)
         for child in children:
             assert os.waitpid(child, 0)[1] == 0
