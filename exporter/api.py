@@ -12,6 +12,7 @@ import urllib.parse
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter import config
+from exporter.attribution.containers import place
 from exporter.errors import ConfigError
 from exporter.model import DIRECTIONS, PROTOCOLS, UNITS
 
@@ -54,6 +55,7 @@ def _parameters(query: str) -> Mapping[str, int]:
 
 def _exited(entry: ExitedProcess, offset: float) -> dict[str, Any]:
     number = entry.wait_status & 0x7F
+    where = place(entry.cgroup)
     return {
         "number": entry.number,
         "pid": entry.pid,
@@ -62,6 +64,11 @@ def _exited(entry: ExitedProcess, offset: float) -> dict[str, Any]:
         "uid": entry.uid,
         "user": _user(entry.uid),
         "cgroup_id": entry.cgroup_id,
+        "cgroup": entry.cgroup or None,
+        "runtime": where.runtime or None,
+        "container_id": where.container_id or None,
+        "pod_uid": where.pod_uid or None,
+        "unit": where.unit or None,
         "start_time_seconds": round(entry.start_ns / 1e9 + offset, 3),
         "end_time_seconds": round(entry.end_ns / 1e9 + offset, 3),
         "outcome": entry.outcome,

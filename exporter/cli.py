@@ -397,7 +397,7 @@ def _collector(tracer: CoreTracer, max_exits: int = 0) -> Collector:
         libbpf=tracer.libbpf_version,
         kernel=host.kernel_release(),
     )
-    ledger = Ledger(by_command, max_exits)
+    ledger = Ledger(by_command, max_exits, tracer.cgroup_path)
     remembered = tracer.recall()
     try:
         if remembered:

@@ -133,6 +133,8 @@ class ExitedProcess(NamedTuple):
     tcp: TcpTraffic
     final: bool
     """Nothing can join it any more."""
+    cgroup: str = ""
+    """Path in the version 2 hierarchy; empty if it was gone before anybody asked."""
 
     @property
     def outcome(self) -> str:

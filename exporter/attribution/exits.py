@@ -22,9 +22,9 @@ class ExitList:
         self.evicted = 0
         """How many have made room for others; their traffic is in the sums, as everybody's."""
 
-    def add(self, task: TaskRecord, group: str) -> None:
+    def add(self, task: TaskRecord, group: str, cgroup: str) -> None:
         """Take a process in; the oldest one leaves if the list is full."""
-        self.entries[task.identity] = _entry(self.next_number, task, group, final=False)
+        self.entries[task.identity] = _entry(self.next_number, task, group, cgroup, final=False)
         self.next_number += 1
         while len(self.entries) > self._capacity:
             del self.entries[next(iter(self.entries))]
@@ -34,10 +34,12 @@ class ExitList:
         """Note what late packets have added; final: nothing can be added any more."""
         entry = self.entries.get(task.identity)
         if entry:
-            self.entries[task.identity] = _entry(entry.number, task, entry.group, final=final)
+            self.entries[task.identity] = _entry(
+                entry.number, task, entry.group, entry.cgroup, final=final
+            )
 
 
-def _entry(number: int, task: TaskRecord, group: str, *, final: bool) -> ExitedProcess:
+def _entry(number: int, task: TaskRecord, group: str, cgroup: str, *, final: bool) -> ExitedProcess:
     return ExitedProcess(
         number=number,
         pid=task.pid,
@@ -53,4 +55,5 @@ def _entry(number: int, task: TaskRecord, group: str, *, final: bool) -> ExitedP
         counters=task.counters,
         tcp=task.tcp,
         final=final,
+        cgroup=cgroup,
     )

@@ -67,8 +67,14 @@ class Memory(NamedTuple):
 class Ledger:
     """The only object with memory between kernel and metrics. Not safe for threads: hold a lock."""
 
-    def __init__(self, group_of: Callable[[TaskRecord], str], max_exits: int = MAX_EXITS) -> None:
+    def __init__(
+        self,
+        group_of: Callable[[TaskRecord], str],
+        max_exits: int = MAX_EXITS,
+        cgroup_of: Callable[[int], str] = lambda _: "",
+    ) -> None:
         self._group_of = group_of
+        self._cgroup_of = cgroup_of
         self.memory = Memory({}, {}, {}, {}, {}, set(), ExitList(max_exits), Histograms())
 
     def report(self, snapshot: Snapshot, sockets: Iterable[SocketRecord] = ()) -> Report:
@@ -117,6 +123,8 @@ class Ledger:
         memory = self.memory
         identity, usage = process.identity, _usage(process)
         before = memory.seen.get(identity, UNUSED)
+        if before is UNUSED:
+            self._cgroup_of(process.cgroup_id)  # remembered there: it may end with the process
         group = self._group(process)
         changed = usage != before
         delta: Usage = UNUSED
@@ -137,7 +145,7 @@ class Ledger:
             memory.exit_group[identity] = group
             key = group, process.outcome
             memory.exits[key] = memory.exits.get(key, 0) + 1
-            memory.exit_list.add(process, group)
+            memory.exit_list.add(process, group, self._cgroup_of(process.cgroup_id))
             joined = process.counters
         memory.exited[group] = add(memory.exited.get(group, ZERO), joined)
         if identity in memory.final:

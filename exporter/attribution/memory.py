@@ -12,7 +12,7 @@ from exporter.attribution.ledger import Memory
 from exporter.errors import StateError
 from exporter.model import ExitedProcess, TcpTraffic
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 def dump(memory: Memory) -> bytes:

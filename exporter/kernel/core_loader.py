@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from exporter import model
 from exporter.kernel import core_object, decode, layouts
+from exporter.kernel.cgroup_paths import CgroupPaths
 from exporter.kernel.core_object import OBJECT, Options
 from exporter.kernel.hooks import IN_PAIRS, TRACEPOINTS
 from exporter.kernel.libbpf import ProgramInfo, open_library, possible_processors
@@ -42,6 +43,7 @@ class CoreTracer(Tracer):
             self._held.table, ("tasks", "unidentified", "lost")
         )
         self._processors = possible_processors()
+        self._cgroups = CgroupPaths()
         self.libbpf_version = open_library().version
 
     @property
@@ -118,8 +120,15 @@ class CoreTracer(Tracer):
         """Tell whether anything outlives this process, so that remembering is worth it."""
         return self._pins is not None
 
+    def cgroup_path(self, cgroup_id: int) -> str:
+        """Return where a cgroup is in the version 2 hierarchy; empty if it is gone."""
+        return self._cgroups.path(cgroup_id)
+
     def close(self) -> None:
         """Let go of everything; what is not pinned is gone then. May be called again."""
+        if hasattr(self, "_cgroups"):
+            self._cgroups.close()
+            del self._cgroups
         if hasattr(self, "_held"):
             self._held.close()
         if self._pins:

@@ -53,6 +53,10 @@ class Tracer(Protocol):
         """Keep this with the tables, in place of what was kept before."""
         ...
 
+    def cgroup_path(self, cgroup_id: int) -> str:
+        """Return where a cgroup is in the version 2 hierarchy; empty if it is gone."""
+        ...
+
     def close(self) -> None:
         """Detach and free everything; may be called again."""
         ...

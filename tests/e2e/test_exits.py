@@ -190,7 +190,10 @@ def test_record(
     # The start is known to a tick of the clock that /proc has too; both are rounded to 1 ms.
     assert began - 0.02 <= times[0] <= times[1] <= ended + 0.001
     assert isinstance(entry.pop("number"), int)
-    assert entry.pop("cgroup_id") == _cgroup_id()
+    cgroup, cgroup_id = _our_cgroup()
+    assert (entry.pop("cgroup"), entry.pop("cgroup_id")) == (cgroup, cgroup_id)
+    for what in ("runtime", "container_id", "pod_uid", "unit"):
+        entry.pop(what)  # wherever the tests run
     nothing = dict.fromkeys(workers.traffic(0, 0), 0)
     assert entry == {
         "pid": process.pid,
@@ -214,12 +217,34 @@ def test_record(
     }
 
 
-def _cgroup_id() -> int:
-    """Return the inode number of our version 2 cgroup (cgroups(7))."""
+def _our_cgroup() -> tuple[str, int]:
+    """Return path and inode number of our version 2 cgroup (cgroups(7))."""
     root = cgroup_root()
     lines = Path("/proc/self/cgroup").read_text().splitlines()
     (path,) = (line[3:] for line in lines if line.startswith("0::"))
-    return Path(f"{root}{path}").stat().st_ino
+    return path, Path(f"{root}{path}").stat().st_ino
+
+
+def test_container(exporter: Program, name: str) -> None:
+    """Where it ran is known when its cgroup is gone; the exporter has seen it alive."""
+    container = "4f" * 32
+    place = cgroup_root() / name / "docker" / container
+    place.mkdir(parents=True)
+    try:
+        with Process(workers.talker, name, 23, cgroup=place) as process:
+            process.hear()
+            process.tell(7)
+            process.hear()
+            exporter.scrape()
+            process.tell(0)
+            assert process.wait() == 0
+    finally:
+        for folder in (place, place.parent, place.parents[1]):
+            folder.rmdir()
+    (entry,) = (e for e in _listed(exporter)["exits"] if e["pid"] == process.pid)
+    assert entry["cgroup"] == f"/{name}/docker/{container}"
+    assert (entry["runtime"], entry["container_id"]) == ("docker", container)
+    assert (entry["pod_uid"], entry["unit"]) == (None, None)
 
 
 def test_page_by_page(exporter: Program, name: str) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -114,6 +115,22 @@ def test_cannot_enter_namespaces() -> None:
     said, _, reason = line.partition(": Operation not permitted; ")
     assert all(str(inode) in said for inode in inodes)
     assert "CAP_SYS_ADMIN" in reason
+
+
+def test_without_file_handles(name: str) -> None:
+    """Without CAP_DAC_READ_SEARCH the paths of cgroups are found by a walk, and nothing is said."""
+    with program.serve(prefix=_without("dac_read_search", "dac_override")) as exporter:
+        with Process(workers.leave, name, 0) as process:
+            process.wait()
+        answer = json.loads(exporter.ask("/api/v1/exits").body)
+        (entry,) = (e for e in answer["exits"] if e["pid"] == process.pid)
+        (line,) = (
+            line
+            for line in Path("/proc/self/cgroup").read_text().splitlines()
+            if line.startswith("0::")
+        )
+        assert entry["cgroup"] == line[3:]
+        assert "level=warn" not in exporter.log
 
 
 def test_three_capabilities_suffice(name: str) -> None:

@@ -114,5 +114,8 @@ class FakeTracer(Tracer):
         self._answer("remember")
         self.remembered = memory
 
+    def cgroup_path(self, cgroup_id: int) -> str:
+        return f"/{cgroup_id}"
+
     def close(self) -> None:
         self._answer("close")

@@ -98,7 +98,8 @@ def test_answer() -> None:
         sockets=5,
         tcp=TcpTraffic(19, 23, 29),
     )
-    (found,) = ask(Ledger(by_command).report(snapshot(entry)))["exits"]
+    book = Ledger(by_command, cgroup_of={1: "/system.slice/p.service"}.__getitem__)
+    (found,) = ask(book.report(snapshot(entry)))["exits"]
     assert found.pop("end_time_seconds") - found.pop("start_time_seconds") == 99
     nothing = {"receive_packets": 0, "receive_bytes": 0, "transmit_packets": 0, "transmit_bytes": 0}
     assert found == {
@@ -109,6 +110,11 @@ def test_answer() -> None:
         "uid": 0,
         "user": "root",
         "cgroup_id": 1,
+        "cgroup": "/system.slice/p.service",
+        "runtime": None,
+        "container_id": None,
+        "pod_uid": None,
+        "unit": "p.service",
         "outcome": "error",
         "exit_status": 3,
         "signal": None,

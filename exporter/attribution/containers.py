@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the path of a cgroup says: container, pod, unit.
+
+The forms are those that docker, containerd, CRI-O and podman write with either cgroup driver, alone
+or under a kubelet, and systemd for its units. A path is no proof: who may make cgroups may choose
+their names.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+RUNTIMES: Final = {
+    "docker": "docker",
+    "cri-containerd": "containerd",
+    "crio": "cri-o",
+    "libpod": "podman",
+    "nerdctl": "nerdctl",
+}
+"""By what their containers' cgroups are called."""
+CONTAINER: Final = re.compile(
+    rf"(?:(?P<runtime>{'|'.join(RUNTIMES)})[-:])?(?P<id>[0-9a-f]{{64}})(?:\.scope)?"
+)
+LXC: Final = re.compile(r"lxc\.payload\.(?P<id>.+)")
+POD: Final = re.compile(
+    r"(?:.*-)?pod(?P<uid>[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?"
+)
+"""The second form is that of a static pod: the hash of its configuration."""
+ESCAPED: Final = re.compile(r"\\x([0-9a-f]{2})")
+
+
+class Place(NamedTuple):
+    """Where a process belongs; empty strings for what there is not."""
+
+    runtime: str = ""
+    """Also empty where the path does not tell it."""
+    container_id: str = ""
+    pod_uid: str = ""
+    """With dashes; of a static pod 32 digits."""
+    unit: str = ""
+    """A systemd service, as systemctl prints it; of processes in no container."""
+
+
+NOWHERE: Final = Place()
+
+
+def place(path: str) -> Place:
+    """Return what a path in the hierarchy says; of containers in containers, the deepest."""
+    runtime = container = pod = pod_found = unit = parent = ""
+    for segment in _segments(path):
+        if match := POD.fullmatch(segment):
+            pod_found = match["uid"].replace("_", "-")
+        elif match := CONTAINER.fullmatch(segment):
+            # A bare number means something only where a runtime puts it.
+            if match["runtime"] or POD.fullmatch(parent) or parent == "docker":
+                runtime = RUNTIMES.get(match["runtime"] or parent, "")
+                container, pod, unit = match["id"], pod_found, ""
+        elif match := LXC.fullmatch(segment):
+            runtime, container, pod, unit = "lxc", match["id"], "", ""
+        elif segment.endswith(".service"):
+            unit = unescape(segment)
+        parent = segment
+    if container:
+        return Place(runtime, container, pod)
+    return Place(unit=unit) if unit else NOWHERE
+
+
+def _segments(path: str) -> list[str]:
+    """Split, also the form SLICE:RUNTIME:ID that runc writes if it is told the wrong driver."""
+    segments = []
+    for segment in path.split("/"):
+        slice_, colon, rest = segment.partition(".slice:")
+        segments += [f"{slice_}.slice", rest] if colon else [segment]
+    return segments
+
+
+def unescape(unit: str) -> str:
+    """Undo systemd's escapes of single bytes (systemd.unit(5), "String Escaping")."""
+    raw = ESCAPED.sub(lambda match: chr(int(match[1], 16)), unit)
+    try:
+        return raw.encode("latin-1").decode()
+    except UnicodeError:
+        return unit
