@@ -57,10 +57,13 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+struct task_struct;
+
 struct signal_struct {
 	atomic_t live;
 	unsigned int flags;
 	int group_exit_code;
+	struct task_struct *group_exec_task;
 };
 
 typedef struct {
@@ -162,6 +165,10 @@ struct tcp_sock {
 	__u32 total_retrans;
 	__u32 srtt_us; /* eighths of a microsecond */
 	__u8 is_mptcp : 1;
+};
+
+struct udp_sock {
+	int pending; /* a datagram that is being put together */
 };
 
 struct socket {

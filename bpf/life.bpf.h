@@ -5,12 +5,17 @@
 
 #include "task.bpf.h"
 
-static __always_inline void rename_task(__u64 identity, const char *command)
+static __always_inline void rename_task(__u64 identity, struct task_struct *task,
+					const char *command)
 {
 	struct task *record = bpf_map_lookup_elem(&tasks, &identity);
 
-	if (record)
-		bpf_probe_read_kernel_str(record->command, sizeof(record->command), command);
+	if (!record)
+		return;
+	bpf_probe_read_kernel_str(record->command, sizeof(record->command), command);
+	/* exec in another thread than the main one, which had ended before: its id is used again. */
+	if (record->end_time_ns && !(task->flags & PF_EXITING))
+		record->end_time_ns = 0;
 }
 
 /*
@@ -25,6 +30,22 @@ static __always_inline void end_task(__u64 identity, __u32 exit_code)
 		return;
 	record->exit_code = exit_code;
 	record->end_time_ns = bpf_ktime_get_boot_ns();
+}
+
+/*
+ * The thread whose record ends with this task. The main thread ends for one that calls exec, and which
+ * goes on under its id and start (fs/exec.c, de_thread): so it is the other one's that ends.
+ */
+static __always_inline __u64 ending_thread(struct task_struct *task)
+{
+	struct task_struct *other;
+
+	if (task->pid == task->tgid && bpf_core_field_exists(task->signal->group_exec_task)) {
+		other = task->signal->group_exec_task;
+		if (other && other != task)
+			return thread_identity(other);
+	}
+	return thread_identity(task);
 }
 
 static __always_inline void count_thread(__u64 process)

@@ -169,9 +169,9 @@ SEC("tp_btf/task_rename")
 int BPF_PROG(follow_name, struct task_struct *task, const char *command)
 {
 	if (task->pid == task->tgid)
-		rename_task(process_identity(task), command);
+		rename_task(process_identity(task), task, command);
 	if (settings.count_threads)
-		rename_task(thread_identity(task), command);
+		rename_task(thread_identity(task), task, command);
 	return 0;
 }
 
@@ -180,7 +180,7 @@ SEC("tp_btf/sched_process_exit")
 int BPF_PROG(follow_exit, struct task_struct *task)
 {
 	if (settings.count_threads)
-		end_task(thread_identity(task), task->exit_code);
+		end_task(ending_thread(task), task->exit_code);
 	count_thread(process_identity(task));
 	if (has_ended(task))
 		end_task(process_identity(task), process_exit_code(task));

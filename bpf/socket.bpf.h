@@ -316,6 +316,12 @@ static __always_inline void take_last(struct meter *meter, __u64 identity, __u32
 	}
 }
 
+/* The call has added to a datagram, and another one will send it (MSG_MORE, UDP_CORK). */
+static __always_inline bool is_being_filled(struct sock *sk)
+{
+	return sk->sk_protocol == IPPROTO_UDP && BPF_CORE_READ((struct udp_sock *)sk, pending);
+}
+
 /* A send has ended. TCP's sender is known already, where the kernel has a hook for that. */
 static __always_inline void end_send(struct sock *sk, int sent)
 {
@@ -329,7 +335,8 @@ static __always_inline void end_send(struct sock *sk, int sent)
 	if (meter && is_user(meter, task, USER_TRANSMITS))
 		return;
 	kind = kind_of(sk);
-	if (meter && meter->protocol != PROTOCOL_TCP && !(task->flags & PF_KTHREAD) &&
+	if (meter && meter->protocol != PROTOCOL_TCP && !is_being_filled(sk) &&
+	    !(task->flags & PF_KTHREAD) &&
 	    user_of(meter, DIRECTION_TRANSMIT) != owner_identity(task))
 		take_last(meter, enter_task(task), sent);
 	claim(sk, &kind, task, USER_TRANSMITS);

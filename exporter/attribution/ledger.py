@@ -113,9 +113,7 @@ class Ledger:
             exit_list_evicted=memory.exit_list.evicted,
             next_exit=memory.exit_list.next_number,
             tasks={"process": len(processes), "thread": len(threads)},
-            forgettable=tuple(
-                task.identity for task in snapshot.tasks if _is_final(task, snapshot.now_ns)
-            ),
+            forgettable=tuple(_forgettable(snapshot)),
         )
 
     def _account(self, process: TaskRecord, now_ns: int) -> None:
@@ -184,6 +182,15 @@ def _usage(task: TaskRecord) -> Usage:
 def _is_final(task: TaskRecord, now_ns: int) -> bool:
     """Tell whether a task has ended so long ago that nothing can be added to it any more."""
     return bool(task.end_ns) and now_ns - task.end_ns > KEEP_NS
+
+
+def _forgettable(snapshot: Snapshot) -> Iterable[int]:
+    """Yield what has ended long ago; threads at the latest with their process."""
+    final = {task.identity for task in snapshot.tasks if _is_final(task, snapshot.now_ns)}
+    yield from final
+    for task in snapshot.tasks:
+        if task.process in final and task.identity not in final:
+            yield task.identity
 
 
 def _newest(tasks: list[TaskRecord], key: Callable[[TaskRecord], int]) -> Iterable[TaskRecord]:

@@ -13,17 +13,21 @@ from exporter import model
 from tests import workload
 from tests.kernel.lab import open_lab, readable, total
 from tests.traffic import passing, tcp
+from tests.traffic.passing import Calls
 from tests.workload import CLOSED_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.connection import Connection
+    from typing import TypeAlias
 
     from exporter.model import Counters
     from tests.kernel.lab import Lab, Reading
     from tests.network import End, Namespace
     from tests.traffic.passing import Way
     from tests.workload import Process
+
+    Readable: TypeAlias = dict[str, tuple[int, int]]
 
 pytestmark = pytest.mark.kernel
 
@@ -174,6 +178,75 @@ def test_unconnected(room: Lab, family: int) -> None:
     size = (28 if family == 4 else 48) + len(b"first")
     assert readable(passed.processes[first.pid]) == {"udp transmit": (before, before * size)}
     assert readable(passed.processes[second]) == {"udp transmit": (after, after * size)}
+
+
+def _sent(family: int, datagrams: int, size: int) -> dict[str, tuple[int, int]]:
+    return {"udp transmit": (datagrams, datagrams * ({4: 28, 6: 48}[family] + size))}
+
+
+def _hand_over(lab: Lab, family: int, first: Calls, second: Calls) -> tuple[Readable, Readable]:
+    """Have both send, and return what each has sent."""
+    address = lab.right.address(family)
+    start = lab.read()
+    one = lab.start(passing.hand_over, address, CLOSED_PORT, first, second, at=lab.left)
+    other = one.hear()
+    one.wait()
+    passed = lab.since(start)
+    passed.assert_law("udp")
+    return readable(passed.processes[one.pid]), readable(passed.processes[other])
+
+
+def test_longer_header(room: Lab, family: int) -> None:
+    """Options of the socket: the first packet is not known by its size, and stays the first's."""
+    before, after = 23, 13
+    longer = passing.SIZE + {4: 4, 6: 8}[family]
+    shares = _hand_over(room, family, Calls(before, options=True), Calls(after))
+    assert shares == (_sent(family, before + 1, longer), _sent(family, after - 1, longer))
+
+
+def test_call_that_fills(room: Lab, family: int) -> None:
+    """The second's first call sends nothing: the first's last datagram, as large, stays his."""
+    before, after = 23, 13
+    shares = _hand_over(room, family, Calls(before), Calls(after, fill=True))
+    assert shares == (
+        _sent(family, before, passing.SIZE),
+        _sent(family, after, 2 * passing.SIZE),
+    )
+
+
+def test_call_that_completes(room: Lab, family: int) -> None:
+    """One begins a datagram and the other one sends it, with what he adds: it stays the first's."""
+    after = 13
+    shares = _hand_over(room, family, Calls(1, fill=True, complete=False), Calls(after))
+    assert shares == (
+        _sent(family, 1, 2 * passing.SIZE),
+        _sent(family, after - 1, passing.SIZE),
+    )
+
+
+def test_cat(room: Lab, family: int) -> None:
+    """As inetd has it: a program reads its standard input and writes its standard output."""
+    before, after = passing.BEFORE, passing.AFTER
+    address = room.right.address(family)
+    start = room.read()
+    first = room.start(passing.pass_to_cat, address, at=room.right)
+    assert first.hear() == "ready"
+    room.start(passing.ask, address, before + after, at=room.left).wait()
+    cat = first.hear()
+    passed = room.since(start)
+    first.tell("end")
+    first.wait()
+    passed.assert_law("udp")
+    one, rest = _sent(family, 1, passing.SIZE)["udp transmit"], after - 1
+    assert readable(passed.processes[first.pid]) == {
+        "udp receive": tuple((before + 1) * n for n in one),
+        "udp transmit": tuple(before * n for n in one),
+    }
+    assert readable(passed.processes[cat]) == {
+        "udp receive": tuple(rest * n for n in one),
+        "udp transmit": tuple(after * n for n in one),
+    }
+    assert passed.records[cat].name == "cat"
 
 
 def test_reader_and_writer(room: Lab, family: int) -> None:

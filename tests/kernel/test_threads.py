@@ -146,6 +146,61 @@ def test_exec_from_thread(lab: Lab, family: int) -> None:
     assert readable(ended.counters) == _sent(family, sum(shares))
 
 
+def test_threads_after_exec(lab: Lab, family: int) -> None:
+    """The main thread that was ends and another one takes its place: it lives until the end."""
+    process = lab.start(
+        *(threads.exec_from_thread, lab.right.address(family), CLOSED_PORT, (23, 13, 31)),
+        at=lab.left,
+    )
+    tid = process.hear()
+    process.tell("exec")
+    assert process.hear() == "sent"
+    alive = {number: not task.end_ns for number, task in _tasks(lab, process).items()}
+    process.tell("end")
+    assert process.wait() == 0
+    ended = {number: bool(task.end_ns) for number, task in _tasks(lab, process).items()}
+    assert alive == {0: True, process.pid: True, tid: False}
+    assert ended == dict.fromkeys(alive, True)
+
+
+def test_long_after_exec(lab: Lab, family: int) -> None:
+    """What seemed to have ended is removed after a while, and the process goes on all the same."""
+    share = 31
+    arguments = lab.right.address(family), CLOSED_PORT, (23, 13, share)
+    start = lab.read()
+    process = lab.start(threads.exec_from_thread, *arguments, at=lab.left)
+    process.hear()
+    process.tell("exec")
+    assert process.hear() == "sent"
+    # As a scrape does it 16 seconds later; meanwhile the process is not idle.
+    ended = [task.identity for task in _tasks(lab, process).values() if task.end_ns]
+    process.tell("go on")
+    assert process.hear() == "sent"
+    lab.tracer.forget(ended)
+    process.tell("go on")
+    assert process.hear() == "sent"
+    passed = lab.since(start)
+    process.tell("end")
+    assert readable(passed.unidentified["no_owner"]) == {}
+    assert readable(passed.processes[process.pid]) == _sent(family, 23 + 13 + 3 * share)
+
+
+def test_many(lab: Lab, family: int) -> None:
+    """211 threads at once, each with a number of datagrams of its own."""
+    count = 211
+    start = lab.read()
+    process = lab.start(threads.many, lab.right.address(family), CLOSED_PORT, count, at=lab.left)
+    tids = process.hear()
+    assert process.wait() == 0
+    passed = lab.since(start)
+    passed.assert_law("udp")
+    found = _tasks(lab, process)
+    shares = {number: readable(found[tid].counters) for number, tid in enumerate(tids)}
+    assert shares == {number: _sent(family, number + 1) for number in range(count)}
+    assert readable(found[0].counters) == _sent(family, count * (count + 1) // 2)
+    assert all(found[tid].end_ns for tid in tids)
+
+
 def test_renamed(lab: Lab, family: int) -> None:
     """Whatever it is called, it is the same thread; the process keeps its own name."""
     names, share = ("first", "second", "third"), 23

@@ -9,7 +9,7 @@ import socket
 import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tests.network import LIBC, checked
 from tests.traffic import tcp, udp
@@ -24,8 +24,21 @@ if TYPE_CHECKING:
 
 PIDFD_GETFD: Final = 438
 """pidfd_getfd(2): the same number everywhere."""
+PR_SET_PDEATHSIG: Final = 1
 SIZE: Final = 101
 BEFORE, AFTER = 23, 13
+
+
+class Calls(NamedTuple):
+    """How somebody sends datagrams."""
+
+    datagrams: int
+    options: bool = False
+    """With a longer IP header."""
+    fill: bool = False
+    """A call only fills the buffer (MSG_MORE)."""
+    complete: bool = True
+    """And another one sends it."""
 
 
 def use(own: socket.socket, exchanges: int) -> None:
@@ -175,6 +188,69 @@ def _adopt(talk: Connection, fd: int) -> None:
     with socket.socket(fileno=fd) as own:
         own.settimeout(PATIENCE)
         take_over(talk, own)
+
+
+# Calls that the size of the last packet does not tell
+
+
+def hand_over(talk: Connection, address: str, port: int, first: Calls, second: Calls) -> None:
+    """Make calls, and have a child make others through the same socket."""
+    with socket.socket(tcp.family_of(address), socket.SOCK_DGRAM) as own:
+        if first.options:
+            _add_options(own)
+        _call(own, first, (address, port))
+        child = os.fork()
+        if not child:
+            _call(own, second, (address, port))
+            os._exit(0)
+        os.waitpid(child, 0)
+    talk.send(child)
+
+
+def _add_options(own: socket.socket) -> None:
+    """Make the IP header longer: Router Alert (RFC 2113), or padding (RFC 8200, section 4.2)."""
+    if own.family == socket.AF_INET:
+        own.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes((148, 4, 0, 0)))
+    else:
+        header = bytes((0, 0, 1, 4, 0, 0, 0, 0))
+        own.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, header)
+
+
+def _call(own: socket.socket, calls: Calls, to: tuple[str, int]) -> None:
+    for _ in range(calls.datagrams):
+        own.sendto(bytes(SIZE), socket.MSG_MORE if calls.fill else 0, to)
+        if calls.fill and calls.complete:
+            own.sendto(bytes(SIZE), to)
+
+
+def pass_to_cat(talk: Connection, address: str) -> None:
+    """Echo some datagrams, then leave the rest to a program that knows nothing of sockets."""
+    with udp.bound(address) as own:
+        talk.send("ready")
+        _, peer = own.recvfrom(SIZE, socket.MSG_PEEK)
+        own.connect(peer)
+        for _ in range(BEFORE):
+            own.send(own.recv(SIZE))
+        own.setblocking(True)  # cat takes EAGAIN for an error
+        child = os.fork()
+        if not child:
+            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            os.dup2(own.fileno(), 0)
+            os.dup2(own.fileno(), 1)
+            os.execv("/bin/cat", ("cat",))  # noqa: S606
+        talk.send(child)
+        talk.recv()
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def ask(talk: Connection, address: str, exchanges: int) -> None:
+    """Send datagrams and await the answer to each."""
+    with socket.socket(tcp.family_of(address), socket.SOCK_DGRAM) as own:
+        own.settimeout(PATIENCE)
+        own.connect((address, PORT))
+        use(own, exchanges)
+    talk.send("done")
 
 
 # Both at the same time

@@ -25,6 +25,21 @@ def _thread(action: Callable[[], None]) -> threading.Thread:
     return started
 
 
+def many(talk: Connection, address: str, port: int, count: int) -> None:
+    """Let thread number n of so many send n + 1 datagrams; all live until the last has sent."""
+    gate, tids = threading.Barrier(count), [0] * count
+
+    def work(number: int) -> None:
+        tids[number] = threading.get_native_id()
+        _send(address, port, number + 1)
+        gate.wait()
+
+    threads = [_thread(lambda number=number: work(number)) for number in range(count)]
+    for thread in threads:
+        thread.join()
+    talk.send(tids)
+
+
 def _send(address: str, port: int, datagrams: int) -> None:
     with socket.socket(tcp.family_of(address), socket.SOCK_DGRAM) as sender:
         for _ in range(datagrams):
@@ -116,11 +131,15 @@ def leave_receiving(talk: Connection, address: str, first: int, later: int) -> N
 
 
 def main() -> None:
-    """Be the program that a thread has turned into."""
+    """Be the program that a thread has turned into: send, again and again, through one socket."""
     talk, address, port, datagrams = Connection(int(sys.argv[1])), *sys.argv[2:]
-    _send(address, int(port), int(datagrams))
-    talk.send("sent")
-    talk.recv()
+    with socket.socket(tcp.family_of(address), socket.SOCK_DGRAM) as sender:
+        told = ""
+        while told != "end":
+            for _ in range(int(datagrams)):
+                sender.sendto(bytes(SIZE), (address, int(port)))
+            talk.send("sent")
+            told = talk.recv()
 
 
 if __name__ == "__main__":

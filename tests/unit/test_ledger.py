@@ -231,3 +231,12 @@ def test_add_and_subtract_are_inverse(numbers: list[int]) -> None:
     """Counters stay exact beyond what a float holds."""
     some = tuple(numbers)
     assert model.subtract(model.add(some, MORE), MORE) == some
+
+
+def test_threads_go_with_their_process() -> None:
+    """A thread of whose end nobody has heard is forgotten when its process is."""
+    late = thread(10, 12)
+    gone = process(10, end_ns=100 * SECOND)
+    after = KEEP_NS // SECOND + 101
+    for now, forgotten in ((101, set()), (after, {gone.identity, late.identity})):
+        assert set(ledger().report(snapshot(gone, late, now=now)).forgettable) == forgotten
