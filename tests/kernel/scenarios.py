@@ -31,7 +31,6 @@ NFTABLES: Final = "nftables, both ends"
 IP: Final = {4: 20, 6: 40}
 BULK: Final = 5_000_011
 PROCESSES: Final = 31
-IPPROTO_MPTCP: Final = 262
 
 
 class Cast(NamedTuple):
@@ -435,10 +434,10 @@ SCENARIOS: Final = (
         "io_uring, by its polling thread",
         _tcp((uring.pour, BULK, uring.SQPOLL), (uring.drain, BULK, uring.SQPOLL)),
     ),
-    Scenario("MPTCP", _mptcp(IPPROTO_MPTCP, IPPROTO_MPTCP)),
-    Scenario("MPTCP, two subflows", _mptcp(IPPROTO_MPTCP, IPPROTO_MPTCP, 2)),
-    Scenario("MPTCP, to a client without", _mptcp(0, IPPROTO_MPTCP)),
-    Scenario("MPTCP, to a server without", _mptcp(IPPROTO_MPTCP, 0)),
+    Scenario("MPTCP", _mptcp(tcp.IPPROTO_MPTCP, tcp.IPPROTO_MPTCP)),
+    Scenario("MPTCP, two subflows", _mptcp(tcp.IPPROTO_MPTCP, tcp.IPPROTO_MPTCP, 2)),
+    Scenario("MPTCP, to a client without", _mptcp(0, tcp.IPPROTO_MPTCP)),
+    Scenario("MPTCP, to a server without", _mptcp(tcp.IPPROTO_MPTCP, 0)),
     Scenario(
         "SYN flood: 100,000 from 200 addresses; no task and no socket more",
         _syn_flood,

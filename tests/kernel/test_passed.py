@@ -33,7 +33,6 @@ pytestmark = pytest.mark.kernel
 
 DELAYED_ACK = 0.25
 """Seconds after which nothing more comes of itself (include/net/tcp.h, TCP_DELACK_MAX: 200 ms)."""
-IPPROTO_MPTCP = 262
 TCP_HEADER, DSS = 32, 28
 """With a time stamp; the option that maps data (RFC 8684, section 3.3)."""
 
@@ -145,10 +144,10 @@ def test_mptcp(room: Lab, family: int) -> None:
     start = room.read()
 
     def serve(talk: Connection) -> None:
-        tcp.serve(talk, address, passing.echo_stream, protocol=IPPROTO_MPTCP)
+        tcp.serve(talk, address, passing.echo_stream, protocol=tcp.IPPROTO_MPTCP)
 
     room.start(serve, at=room.right).hear()
-    kind = (socket.SOCK_STREAM, passing.by_message, IPPROTO_MPTCP)
+    kind = (socket.SOCK_STREAM, passing.by_message, tcp.IPPROTO_MPTCP)
     first = room.start(passing.open_and_pass, address, *kind, at=room.left)
     second, seen = _watch(room, first, room.left, start)
     passed = room.since(start)

@@ -82,9 +82,7 @@ def test_payload_of_living(lab: Lab, family: int) -> None:
 
     def answer(connection: socket.socket, parts: list[int]) -> None:
         for part in parts:
-            received = 0
-            while received < part:
-                received += len(connection.recv(part - received))
+            tcp.receive(connection, part)
             connection.sendall(b"!")
         tcp.drain(connection, 0)
 

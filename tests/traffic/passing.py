@@ -45,9 +45,7 @@ def use(own: socket.socket, exchanges: int) -> None:
     """Ask and await the answer, one at a time."""
     for _ in range(exchanges):
         own.sendall(bytes(SIZE))
-        received = 0
-        while received < SIZE:
-            received += len(own.recv(SIZE - received))
+        tcp.receive(own, SIZE)
 
 
 def take_over(talk: Connection, own: socket.socket) -> None:
@@ -271,17 +269,12 @@ def share(talk: Connection, address: str, exchanges: int) -> None:
         talk.send(child)
         os.waitpid(child, os.WUNTRACED)
         os.kill(child, signal.SIGCONT)
-        _receive(own, SIZE)
+        tcp.receive(own, SIZE)
         talk.send("once")
-        _receive(own, SIZE * exchanges)
+        tcp.receive(own, SIZE * exchanges)
         os.waitpid(child, 0)
         talk.send("done")
         talk.recv()
-
-
-def _receive(own: socket.socket, size: int) -> None:
-    while size:
-        size -= len(own.recv(size))
 
 
 def leave_in_flight(talk: Connection, address: str, port: int, datagrams: int) -> None:

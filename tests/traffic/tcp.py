@@ -99,6 +99,14 @@ def drain(connection: socket.socket, expected: int) -> None:
     assert received == expected
 
 
+def receive(connection: socket.socket, size: int) -> None:
+    """Read so much, and no more."""
+    while size:
+        part = connection.recv(min(PART, size))
+        assert part, f"the peer ended {size} bytes too early"
+        size -= len(part)
+
+
 def finish(connection: socket.socket) -> None:
     """Say that no more will come, and await the same of the peer."""
     connection.shutdown(socket.SHUT_WR)
@@ -153,9 +161,7 @@ def ask(connection: socket.socket, asked: int, answered: int) -> None:
 
 def reset(connection: socket.socket, size: int) -> None:
     """Receive so much and end by a RST."""
-    received = 0
-    while received < size:
-        received += len(connection.recv(size - received))
+    receive(connection, size)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
 
 
@@ -311,9 +317,7 @@ def ask_twice(connection: socket.socket, size: int, subflows: int) -> None:
 
 def answer_each(connection: socket.socket, size: int) -> None:
     """Read two parts; answer the first."""
-    received = 0
-    while received < size:
-        received += len(connection.recv(min(PART, size - received)))
+    receive(connection, size)
     connection.sendall(b"!")
     drain(connection, size)
 

@@ -60,14 +60,10 @@ def reader_and_writer(talk: Connection, address: str, exchanges: int) -> None:
             own.sendall(bytes(SIZE * exchanges))
 
         def read() -> None:
-            left = SIZE
             talk.send(threading.get_native_id())
-            while left:
-                left -= len(own.recv(left))
+            tcp.receive(own, SIZE)
             talk.send("once")
-            left = SIZE * exchanges
-            while left:
-                left -= len(own.recv(left))
+            tcp.receive(own, SIZE * exchanges)
 
         reader = _thread(read)
         talk.recv()
