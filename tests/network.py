@@ -126,6 +126,10 @@ class End(NamedTuple):
         self.offload(*OFFLOADS, on=False)
         self.namespace.run("ip", "link", "set", "dev", self.device, "gso_max_segs", "1")
 
+    def limit_flight(self, size: int) -> None:
+        """Let a connection have so many bytes under way: what fits into every queue is not lost."""
+        self.namespace.set("net.ipv4.tcp_wmem", f"4096 {size} {size}")
+
 
 class Cable(NamedTuple):
     """Two namespaces and a veth pair between them."""

@@ -28,8 +28,7 @@ def wide_lab() -> Iterator[Lab]:
     """Where a buffer may carry many packets (GSO and GRO): the witnesses count buffers."""
     with open_lab(single_packets=False) as opened:
         for end in (opened.left, opened.right):
-            # What is in flight fits into every queue on its way: the link loses nothing.
-            end.namespace.set("net.ipv4.tcp_wmem", "4096 131072 131072")
+            end.limit_flight(131072)
         yield opened
 
 
