@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the user chose, checked: every refusal says what would be accepted."""
+"""What is chosen on the command line; every refusal says what would be accepted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from exporter.errors import ConfigError
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 10048
 DEFAULT_ADDRESS: Final = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
-RESERVED: Final = ("/healthz", "/readyz", "/api/v1/exits")
+RESERVED: Final = ("/healthz", "/readyz", "/-/reload", "/api/v1/exits")
 MAX_TASKS: Final = 1 << 24
 
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]+)")
@@ -34,8 +34,8 @@ class Address(NamedTuple):
         return str(self) if self.host else f"localhost:{self.port}"
 
 
-class Settings(NamedTuple):
-    """Everything that can be chosen."""
+class Flags(NamedTuple):
+    """Everything that can be chosen there."""
 
     listen_address: Address = Address(DEFAULT_HOST, DEFAULT_PORT)
     telemetry_path: str = "/metrics"
@@ -47,6 +47,8 @@ class Settings(NamedTuple):
     netfilter: bool = True
     pin_path: str | None = None
     max_exits: int = 1000
+    config_file: str | None = None
+    enable_lifecycle: bool = False
 
 
 def address(text: str) -> Address:
@@ -66,6 +68,14 @@ def directory(flag: str, kind: str, text: str) -> str:
     """Check the name of a directory of some kind. Raises ConfigError."""
     if not text:
         message = f"{flag}: found ''; accepted is a directory of {kind}"
+        raise ConfigError(message)
+    return text
+
+
+def file(flag: str, text: str) -> str:
+    """Check the name of a file. Raises ConfigError."""
+    if not text:
+        message = f"{flag}: found ''; accepted is the name of a file"
         raise ConfigError(message)
     return text
 

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that can be said in the configuration file, with its default and its description.
+
+deploy/netatop-exporter.yml shows it all; the JSON schema is made from this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final
+
+from exporter.config.expression import Expression
+from exporter.config.kinds import Conflict, Section, Several, Switch, Text, Whole, option
+from exporter.config.template import ACCEPTED, Template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MAX_SERIES: Final = 100_000
+
+
+def _word(text: str) -> str:
+    """Take any text but none."""
+    if not text:
+        raise ValueError
+    return text
+
+
+def _path(text: str) -> str:
+    if not PurePosixPath(text).is_absolute():
+        raise ValueError
+    return text
+
+
+WORDS: Final = Several(Text("text that is not empty", _word, minLength=1))
+EXPRESSIONS: Final = Several(Text("a regular expression (RE2)", Expression.parse))
+DIRECTORY: Final = Text("an absolute path", _path, pattern="^/")
+NAME: Final = Text(f"text that is not empty, in which may stand {ACCEPTED}", Template.parse)
+
+
+def _limit(what: str) -> int:
+    text = f"The busiest {what} have series of their own; the rest is summed as `other`."
+    return option(Whole(0, MAX_SERIES), text, 500)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How many of a kind have series of their own."""
+
+    groups: int = option(
+        Whole(1, MAX_SERIES),
+        "Groups that have series of their own, the first to come: they never go. What comes after "
+        "them is in the group `other`.",
+        500,
+    )
+    processes: int = _limit("processes")
+    threads: int = _limit("threads")
+    sockets: int = _limit("sockets")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kubernetes:
+    """Where the names of pods are, without asking Kubernetes."""
+
+    container_logs: str = option(
+        DIRECTORY,
+        "The kubelet's links to the logs of containers: their names tell pod, namespace and "
+        "container. They are listed, never opened.",
+        "/var/log/containers",
+    )
+    pod_logs: str = option(
+        DIRECTORY,
+        "The kubelet's directories of logs: their names tell pod and namespace, where there is no "
+        "link.",
+        "/var/log/pods",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """Which processes are a group. A process must satisfy every key that is there."""
+
+    name: Template | None = option(
+        NAME,
+        "The group's name. Without it: the container or pod, else the service, else the command.",
+        None,
+    )
+    comm: tuple[str, ...] = option(WORDS, "The command name is one of these.", ())
+    exe: tuple[str, ...] = option(
+        WORDS,
+        "The executable is one of these: its path, or what follows the last slash.",
+        (),
+    )
+    cmdline: tuple[Expression, ...] = option(
+        EXPRESSIONS, "All of these are found in the command line, its words joined by spaces.", ()
+    )
+    user: tuple[str, ...] = option(WORDS, "The user is one of these: name or number.", ())
+    cgroup: tuple[Expression, ...] = option(
+        EXPRESSIONS, "One of these is found in the path of the cgroup.", ()
+    )
+    unit: tuple[Expression, ...] = option(
+        EXPRESSIONS, "One of these is the systemd service, nginx.service.", ()
+    )
+    container: tuple[Expression, ...] = option(
+        EXPRESSIONS, "One of these is the container's name, or the beginning of its id.", ()
+    )
+    pod: tuple[Expression, ...] = option(EXPRESSIONS, "One of these is the pod's name.", ())
+    namespace: tuple[Expression, ...] = option(
+        EXPRESSIONS, "One of these is the pod's namespace.", ()
+    )
+    container_labels: bool = option(
+        Switch(),
+        "Whether the group is one for each container; false: one for all of them, without the "
+        "labels container, pod and namespace.",
+        True,
+    )
+    threads: bool = option(Switch(), "Whether its threads have series.", False)
+    sockets: bool = option(Switch(), "Whether its sockets have series.", False)
+
+    @property
+    def conditions(self) -> tuple[tuple[object, ...], ...]:
+        """Return what a process must satisfy."""
+        return (
+            self.comm,
+            self.exe,
+            self.cmdline,
+            self.user,
+            self.cgroup,
+            self.unit,
+            self.container,
+            self.pod,
+            self.namespace,
+        )
+
+    @property
+    def expressions(self) -> tuple[Expression, ...]:
+        """Return those whose named groups a name may repeat."""
+        return (
+            *self.cmdline,
+            *self.cgroup,
+            *self.unit,
+            *self.container,
+            *self.pod,
+            *self.namespace,
+        )
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Tell of a name that repeats what no expression finds, and of what excludes each other."""
+        names = {name for expression in self.expressions for name in expression.names}
+        for variable in sorted(self.name.variables if self.name else ()):
+            _, _, wanted = variable.partition(".")
+            if wanted and wanted not in names:
+                named = ", ".join(sorted(names)) or "none"
+                yield Conflict(
+                    ("name",), f"{{{{.{variable}}}}}", f"a group named in an expression: {named}"
+                )
+        if self.unit and (self.container or self.pod or self.namespace):
+            yield Conflict(
+                ("unit",), "it with container, pod or namespace", "one: none has the other"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The whole file."""
+
+    groups: tuple[Rule, ...] = option(
+        Several(Section(Rule)),
+        "Which processes are a group; the first rule that fits decides.",
+        (),
+    )
+    threads: bool = option(
+        Switch(), "Whether the threads of all groups have series, as by --collector.threads.", False
+    )
+    sockets: bool = option(
+        Switch(), "Whether the sockets of all groups have series, as by --collector.sockets.", False
+    )
+    limits: Limits = option(Section(Limits), "How many have series of their own.", Limits())
+    kubernetes: Kubernetes = option(
+        Section(Kubernetes), "Where the names of pods are.", Kubernetes()
+    )
+
+    @property
+    def shows_threads(self) -> bool:
+        """Tell whether the threads of any group have series."""
+        return self.threads or any(rule.threads for rule in self.groups)
+
+    @property
+    def shows_sockets(self) -> bool:
+        """Tell whether the sockets of any group have series."""
+        return self.sockets or any(rule.sockets for rule in self.groups)
+
+    @property
+    def shown(self) -> Mapping[str, int]:
+        """Return the limits of the kinds that have series of their own."""
+        limits = self.limits
+        return {
+            "process": limits.processes,
+            **({"thread": limits.threads} if self.shows_threads else {}),
+            **({"socket": limits.sockets} if self.shows_sockets else {}),
+        }
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Tell of a rule that can never fit, because one before it always does."""
+        for number, rule in enumerate(self.groups[:-1]):
+            if not any(rule.conditions):
+                yield Conflict(
+                    ("groups", number), "a rule that every process satisfies", "it as the last one"
+                )
+        seen: dict[tuple[object, ...], int] = {}
+        for number, rule in enumerate(self.groups):
+            first = seen.setdefault(rule.conditions, number)
+            if first != number and any(rule.conditions):
+                yield Conflict(
+                    ("groups", number),
+                    f"what groups[{first}] asks for already",
+                    "another condition",
+                )
