@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import pwd
 import signal
 import time
 import urllib.parse
 from typing import TYPE_CHECKING, Any, Final
 
-from exporter import config
 from exporter.attribution.containers import place
+from exporter.config import flags
 from exporter.errors import ConfigError
 from exporter.model import DIRECTIONS, PROTOCOLS, UNITS
+from exporter.procfs import user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,38 +48,42 @@ def _parameters(query: str) -> Mapping[str, int]:
         if name not in LIMITS:
             message = f"{EXITS}: found parameter {name!r}; accepted are {', '.join(LIMITS)}"
             raise ConfigError(message)
-        found[name] = config.whole(f"{EXITS}: {name}", 0, LIMITS[name], value)
+        found[name] = flags.whole(f"{EXITS}: {name}", 0, LIMITS[name], value)
     return found
 
 
 def _exited(entry: ExitedProcess, offset: float) -> dict[str, Any]:
-    number = entry.wait_status & 0x7F
+    task = entry.task
+    number = task.wait_status & 0x7F
     where = place(entry.cgroup)
     return {
         "number": entry.number,
-        "pid": entry.pid,
-        "process": entry.name,
-        "group": entry.group,
-        "uid": entry.uid,
-        "user": _user(entry.uid),
-        "cgroup_id": entry.cgroup_id,
+        "pid": task.pid,
+        "process": task.name,
+        "group": entry.group.name,
+        "container": entry.container.container or None,
+        "pod": entry.container.pod or None,
+        "namespace": entry.container.namespace or None,
+        "uid": task.uid,
+        "user": user(task.uid),
+        "cgroup_id": task.cgroup_id,
         "cgroup": entry.cgroup or None,
         "runtime": where.runtime or None,
         "container_id": where.container_id or None,
         "pod_uid": where.pod_uid or None,
         "unit": where.unit or None,
-        "start_time_seconds": round(entry.start_ns / 1e9 + offset, 3),
-        "end_time_seconds": round(entry.end_ns / 1e9 + offset, 3),
-        "outcome": entry.outcome,
-        "exit_status": None if number else entry.wait_status >> 8,
+        "start_time_seconds": round(task.start_ns / 1e9 + offset, 3),
+        "end_time_seconds": round(task.end_ns / 1e9 + offset, 3),
+        "outcome": task.outcome,
+        "exit_status": None if number else task.wait_status >> 8,
         "signal": _signal(number) if number else None,
-        "threads": entry.threads,
-        "sockets": entry.sockets,
+        "threads": task.threads,
+        "sockets": task.sockets,
         **{
-            protocol: dict(zip(TRAFFIC, entry.counters[4 * index :], strict=False))
+            protocol: dict(zip(TRAFFIC, task.counters[4 * index :], strict=False))
             for index, protocol in enumerate(PROTOCOLS)
         },
-        "tcp_payload": entry.tcp._asdict(),
+        "tcp_payload": task.tcp._asdict(),
         "final": entry.final,
     }
 
@@ -90,11 +93,3 @@ def _signal(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-@functools.lru_cache(maxsize=1024)
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import logging
 import os
@@ -14,33 +15,37 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from exporter import __version__, client, config, doctor, exits, log, metrics, status
+from exporter import __version__, client, doctor, exits, log, metrics, reload, status
 from exporter.attribution import memory
 from exporter.attribution.ledger import Ledger
-from exporter.attribution.namer import by_command
 from exporter.collector import Collector
+from exporter.config import flags
 from exporter.errors import ConfigError, NetatopError, StateError
 from exporter.http import Server
 from exporter.kernel import host
 from exporter.kernel.core_loader import CoreTracer, Options
 from exporter.kernel.pins import Pins
+from exporter.reload import Reloader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from exporter.config.settings import Settings
 
 PROGRAM: Final = "netatop-exporter"
 UPKEEP_SECONDS: Final = 10.0
 """Less than packets can join a finished task (LATE_NS), so that none is left over."""
 TEND_SECONDS: Final = 1.0
 """How long a network namespace that nobody else uses may be kept by our links."""
-STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 EPILOG: Final = """\
 exit status: 0 all is well, 1 the kernel or the host does not permit it, 2 wrong usage
 """
 SERVE: Final = """\
 Count packets and bytes of every process on this host and serve the counters for Prometheus.
-Needs root (or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN). Stop it with Ctrl-C or SIGTERM.
+Needs root (or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN). Stop it with Ctrl-C or SIGTERM; SIGHUP reads
+the configuration file again.
 """
 ONCE: Final = (
     "Count for some seconds, print one exposition on standard output, and end. Needs root."
@@ -48,6 +53,10 @@ ONCE: Final = (
 STATUS: Final = "Print the totals of the exporter that runs on this host, as /proc/netatop did."
 EXITS: Final = """\
 Print the finished processes that had used the network, as the exporter on this host knows them.
+"""
+CHECK_CONFIG: Final = """\
+Say whether a configuration file is good, or all that is wrong with it: line, key, what was found
+and what is accepted. The exit status is 0 only if it is good.
 """
 DETACH: Final = """\
 Remove everything that 'serve --pin-path DIR' has left in the kernel: nothing is counted any more,
@@ -65,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(words)
     except NetatopError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"{PROGRAM}: {line}", file=sys.stderr)
         return error.exit_status
     except OSError as error:
         # Standard output: whatever else is opened has errors of its own. Python must not try to
@@ -107,9 +117,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
             "serve the counters (default)",
             SERVE,
             serve,
-            (_kernel_flags, _pin_flags, _place_flags, _path_flags, _web_flags),
+            (_file_flags, _kernel_flags, _pin_flags, _place_flags, _path_flags, _web_flags),
         ),
-        ("once", "print one exposition", ONCE, once, (_kernel_flags, _once_flags)),
+        ("once", "print one exposition", ONCE, once, (_file_flags, _kernel_flags, _once_flags)),
         (
             "status",
             "print totals of the running exporter",
@@ -124,7 +134,14 @@ def _parse(words: list[str]) -> argparse.Namespace:
             list_exits,
             (_exits_flags, _place_flags),
         ),
-        ("doctor", "examine this host", DOCTOR, run_doctor, (_kernel_flags,)),
+        (
+            "check-config",
+            "check a configuration file",
+            CHECK_CONFIG,
+            check_config,
+            (_file_flags, _schema_flags),
+        ),
+        ("doctor", "examine this host", DOCTOR, run_doctor, (_file_flags, _kernel_flags)),
         ("detach", "remove what is pinned", DETACH, detach, (_pin_flags,)),
     ):
         sub = commands.add_parser(name, help=brief, description=text, epilog=EPILOG)
@@ -156,13 +173,30 @@ class _Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaults
     pass
 
 
+def _file_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config.file",
+        dest="config_file",
+        metavar="FILE",
+        type=functools.partial(flags.file, "--config.file"),
+        default=argparse.SUPPRESS,
+        help="names of groups and limits of series, in YAML (default: what docs/groups.md tells)",
+    )
+
+
+def _schema_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--schema", action="store_true", help="print the JSON schema of the file, for editors"
+    )
+
+
 def _kernel_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what is counted")
     group.add_argument(
         "--cgroup-path",
         metavar="DIR",
         type=functools.partial(
-            config.directory, "--cgroup-path", "the version 2 hierarchy of cgroups"
+            flags.directory, "--cgroup-path", "the version 2 hierarchy of cgroups"
         ),
         help="count the processes of this version 2 cgroup only (default: the whole host)",
         default=argparse.SUPPRESS,
@@ -192,8 +226,8 @@ def _kernel_flags(parser: argparse.ArgumentParser) -> None:
         "--tasks.max",
         dest="max_tasks",
         metavar="N",
-        type=functools.partial(config.whole, "--tasks.max", 1, config.MAX_TASKS),
-        default=config.Settings().max_tasks,
+        type=functools.partial(flags.whole, "--tasks.max", 1, flags.MAX_TASKS),
+        default=flags.Flags().max_tasks,
         help="size of the task table; what does not fit counts as unidentified, reason overflow",
     )
 
@@ -203,7 +237,7 @@ def _pin_flags(parser: argparse.ArgumentParser) -> None:
         "--pin-path",
         dest="pin_path",
         metavar="DIR",
-        type=functools.partial(config.directory, "--pin-path", "a bpf file system"),
+        type=functools.partial(flags.directory, "--pin-path", "a bpf file system"),
         default=argparse.SUPPRESS,
         help="go on counting from one run to the next: everything stays in this directory of a bpf "
         "file system, as /sys/fs/bpf/netatop-exporter, until 'detach' (default: it ends with us)",
@@ -211,25 +245,25 @@ def _pin_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _place_flags(parser: argparse.ArgumentParser) -> None:
-    defaults = config.Settings()
+    defaults = flags.Flags()
     group = parser.add_argument_group("where the metrics are")
     group.add_argument(
         "--web.listen-address",
         dest="listen_address",
         metavar="HOST:PORT",
-        type=config.address,
+        type=flags.address,
         default=defaults.listen_address,
         help="where the metrics are served; :PORT is every address of this host",
     )
 
 
 def _path_flags(parser: argparse.ArgumentParser) -> None:
-    defaults = config.Settings()
+    defaults = flags.Flags()
     parser.add_argument(
         "--web.telemetry-path",
         dest="telemetry_path",
         metavar="PATH",
-        type=config.telemetry_path,
+        type=flags.telemetry_path,
         default=defaults.telemetry_path,
         help="path of the metrics",
     )
@@ -249,17 +283,23 @@ def _web_flags(parser: argparse.ArgumentParser) -> None:
         "--exits.max",
         dest="max_exits",
         metavar="N",
-        type=functools.partial(config.whole, "--exits.max", 0, 100_000),
-        default=config.Settings().max_exits,
+        type=functools.partial(flags.whole, "--exits.max", 0, 100_000),
+        default=flags.Flags().max_exits,
         help="finished processes that are kept to be listed; older ones make room",
     )
     parser.add_argument(
         "--web.max-requests",
         dest="max_requests",
         metavar="N",
-        type=functools.partial(config.whole, "--web.max-requests", 1, 1000),
-        default=config.Settings().max_requests,
+        type=functools.partial(flags.whole, "--web.max-requests", 1, 1000),
+        default=flags.Flags().max_requests,
         help="connections at a time; more get status 503",
+    )
+    parser.add_argument(
+        "--web.enable-lifecycle",
+        dest="enable_lifecycle",
+        action="store_true",
+        help="let POST /-/reload read the configuration file again, as SIGHUP does",
     )
 
 
@@ -267,7 +307,7 @@ def _once_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds",
         metavar="N",
-        type=functools.partial(config.whole, "--seconds", 0, 86400),
+        type=functools.partial(flags.whole, "--seconds", 0, 86400),
         default=1,
         help="how long to count before printing",
     )
@@ -291,20 +331,20 @@ def _log_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _settings(parsed: argparse.Namespace) -> config.Settings:
+def _flags(parsed: argparse.Namespace) -> flags.Flags:
     """Return what was chosen; what a command has no flag for is as by default."""
-    flags = vars(parsed)
-    return config.Settings(**{k: flags[k] for k in config.Settings._fields if k in flags})
+    chosen = vars(parsed)
+    return flags.Flags(**{k: chosen[k] for k in flags.Flags._fields if k in chosen})
 
 
-def _options(settings: config.Settings) -> Options:
+def _options(chosen: flags.Flags, settings: Settings) -> Options:
     return Options(
-        cgroup_path=settings.cgroup_path,
-        max_tasks=settings.max_tasks,
-        count_threads=settings.threads,
-        list_sockets=settings.sockets,
-        netfilter=settings.netfilter,
-        pin_path=settings.pin_path,
+        cgroup_path=chosen.cgroup_path,
+        max_tasks=chosen.max_tasks,
+        count_threads=settings.shows_threads,
+        list_sockets=settings.shows_sockets,
+        netfilter=chosen.netfilter,
+        pin_path=chosen.pin_path,
     )
 
 
@@ -312,55 +352,88 @@ def _options(settings: config.Settings) -> Options:
 
 
 def serve(parsed: argparse.Namespace) -> int:
-    """Serve until SIGTERM or SIGINT."""
-    settings = _settings(parsed)
+    """Serve until SIGTERM or SIGINT; read the configuration again on SIGHUP."""
+    chosen = _flags(parsed)
+    settings = reload.settings(chosen)
     logger = logging.getLogger(PROGRAM)
     # Blocked and waited for: a handler may run too late, when the main thread has begun to wait.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     # The address first: that it is taken should be known before anything is loaded, and until then
     # /readyz can say no.
     server = Server(
-        settings.listen_address,
-        path=settings.telemetry_path,
-        max_requests=settings.max_requests,
+        chosen.listen_address,
+        path=chosen.telemetry_path,
+        max_requests=chosen.max_requests,
     )
-    with server, CoreTracer(_options(settings)) as tracer:
+    with server, CoreTracer(_options(chosen, settings)) as tracer:
         for tracepoint, loss in {hook.tracepoint: hook.without for hook in tracer.missing}.items():
             logger.warning("no tracepoint %s: %s", tracepoint, loss)
-        collector = _collector(tracer, settings.max_exits)
+        collector = _collector(tracer, settings, chosen.max_exits)
+        reloader = Reloader(chosen, collector, tracer.cgroup_path)
+        if chosen.enable_lifecycle:
+            server.reload = reloader.reload
         server.report, server.expose = collector.report, collector.expose
         logger.info(
-            "%s serves http://%s%s", PROGRAM, server.listens.reachable, settings.telemetry_path
+            "%s serves http://%s%s", PROGRAM, server.listens.reachable, chosen.telemetry_path
         )
-        while signal.sigtimedwait(STOP_SIGNALS, TEND_SECONDS) is None:
+        while not _is_stopped(reloader):
             tracer.tend()
             collector.keep_up(UPKEEP_SECONDS)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         logger.info("stopping")
         collector.close()
     return 0
 
 
+def _is_stopped(reloader: Reloader) -> bool:
+    """Wait for a signal for a while; tell whether it means the end."""
+    received = signal.sigtimedwait(SIGNALS, TEND_SECONDS)
+    if received and received.si_signo == signal.SIGHUP:
+        with contextlib.suppress(ConfigError):  # which is in the log
+            reloader.reload()
+        return False
+    return received is not None
+
+
 def once(parsed: argparse.Namespace) -> int:
     """Print one exposition."""
-    with CoreTracer(_options(_settings(parsed))) as tracer:
-        collector = _collector(tracer)
+    chosen = _flags(parsed)
+    settings = reload.settings(chosen)
+    with CoreTracer(_options(chosen, settings)) as tracer:
+        collector = _collector(tracer, settings)
         time.sleep(parsed.seconds)
         sys.stdout.buffer.write(collector.expose())
         sys.stdout.buffer.flush()
     return 0
 
 
+def check_config(parsed: argparse.Namespace) -> int:
+    """Read a configuration file, or print what one may hold."""
+    from exporter.config import document  # noqa: PLC0415 (as in reload)
+
+    if parsed.schema:
+        print(document.schema())
+        return 0
+    path = _flags(parsed).config_file
+    if not path:
+        message = "check-config: --config.file is missing; name the file that is to be checked"
+        raise ConfigError(message)
+    found = document.load(path)
+    rules = len(found.groups)
+    print(f"{path}: good; {rules} {'rule' if rules == 1 else 'rules'} for groups")
+    return 0
+
+
 def show_status(parsed: argparse.Namespace) -> int:
     """Print the totals of a running exporter."""
-    settings = _settings(parsed)
-    print(status.report(client.fetch(settings.listen_address, settings.telemetry_path)))
+    chosen = _flags(parsed)
+    print(status.report(client.fetch(chosen.listen_address, chosen.telemetry_path)))
     return 0
 
 
 def list_exits(parsed: argparse.Namespace) -> int:
     """Print the exit list of a running exporter."""
-    address = _settings(parsed).listen_address
+    address = _flags(parsed).listen_address
     for line in exits.listing(address, as_json=parsed.as_json, follow=parsed.follow):
         print(line, flush=parsed.follow)
     return 0
@@ -368,14 +441,15 @@ def list_exits(parsed: argparse.Namespace) -> int:
 
 def run_doctor(parsed: argparse.Namespace) -> int:
     """Examine the host."""
-    examination = doctor.examine(_options(_settings(parsed)))
+    chosen = _flags(parsed)
+    examination = doctor.examine(_options(chosen, reload.settings(chosen)))
     print("\n".join(examination.lines))
     return 0 if examination.works else 1
 
 
 def detach(parsed: argparse.Namespace) -> int:
     """Remove what is pinned."""
-    path = _settings(parsed).pin_path
+    path = _flags(parsed).pin_path
     if path is None:
         message = "detach: --pin-path is missing; name the directory that 'serve' was given"
         raise ConfigError(message)
@@ -389,7 +463,7 @@ def detach(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _collector(tracer: CoreTracer, max_exits: int = 0) -> Collector:
+def _collector(tracer: CoreTracer, settings: Settings, max_exits: int = 0) -> Collector:
     build = metrics.Build(
         version=__version__,
         python=platform.python_version(),
@@ -397,7 +471,8 @@ def _collector(tracer: CoreTracer, max_exits: int = 0) -> Collector:
         libbpf=tracer.libbpf_version,
         kernel=host.kernel_release(),
     )
-    ledger = Ledger(by_command, max_exits, tracer.cgroup_path)
+    namer = reload.namer(settings, tracer.cgroup_path)
+    ledger = Ledger(namer, settings.limits.groups, max_exits)
     remembered = tracer.recall()
     try:
         if remembered:
@@ -405,4 +480,4 @@ def _collector(tracer: CoreTracer, max_exits: int = 0) -> Collector:
     except StateError as error:
         logger = logging.getLogger(PROGRAM)
         logger.warning("%s; totals of groups start anew, from the processes there are", error)
-    return Collector(tracer, ledger, build)
+    return Collector(tracer, ledger, settings, build)

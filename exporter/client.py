@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from exporter.errors import ServeError
 
 if TYPE_CHECKING:
-    from exporter.config import Address
+    from exporter.config.flags import Address
 
 TIMEOUT_SECONDS: Final = 10
 LIMIT_BYTES: Final = 1 << 28

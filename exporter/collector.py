@@ -14,18 +14,21 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector as RegistryCollector
 
-from exporter import metrics
+from exporter import metrics, procfs
 from exporter.attribution import memory
+from exporter.attribution.bounds import Bounds
 from exporter.errors import KernelError, NetatopError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from prometheus_client import Metric
 
     from exporter.attribution.ledger import Ledger
+    from exporter.attribution.namer import Namer
+    from exporter.config.settings import Settings
     from exporter.kernel.tracer import Tracer
-    from exporter.model import Report, Snapshot, SocketWalk
+    from exporter.model import Member, ProgramStatus, Report, Snapshot, SocketWalk
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -34,14 +37,22 @@ log = logging.getLogger(__name__)
 class Collector:
     """Calls tracer, ledger and metrics in this order. Safe for threads."""
 
-    def __init__(self, tracer: Tracer, ledger: Ledger, build: metrics.Build) -> None:
+    def __init__(
+        self, tracer: Tracer, ledger: Ledger, settings: Settings, build: metrics.Build
+    ) -> None:
         self._tracer = tracer
         self._ledger = ledger
+        self._bounds = Bounds(settings.shown)
         self._build = build
+        self.settings = settings
+        self.reload: metrics.Reload | None = None
+        """How the last reading of the configuration file went; None: there is none."""
         self._lock = threading.Lock()
         self._stages: dict[str, metrics.Stage] = {}
         self._attributed_at = -math.inf
         self._closed = False
+        self._booted_at = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        """Once: a clock that is put right must not change labels."""
         self._own_process = ProcessCollector(registry=None)
 
     def expose(self, openmetrics: bool = False) -> bytes:  # noqa: FBT001, FBT002
@@ -68,6 +79,14 @@ class Collector:
         with self._lock:
             return None if self._closed else self._attribute(*self._read())
 
+    def configure(self, settings: Settings, namer: Namer) -> None:
+        """Name and bound in another way from now on; what was counted stays where it is."""
+        with self._lock:
+            self.settings = settings
+            self._bounds.limits = settings.shown
+            self._ledger.namer = namer
+            self._ledger.max_groups = settings.limits.groups
+
     def close(self) -> None:
         """Wait for a scrape in progress and answer no more: the tracer may be closed then."""
         with self._lock:
@@ -77,11 +96,10 @@ class Collector:
         walk, snapshot = self._read()
         report = self._attribute(walk, snapshot)
         programs = self._stage("programs", self._tracer.programs) or ()
-        found = self._stage(
-            "families", lambda: list(metrics.families(report, snapshot, walk, programs))
-        )
+        found = self._stage("families", lambda: self._families(report, snapshot, walk, programs))
         return [
             *(found or ()),
+            *metrics.reload_families(self.reload),
             *metrics.build_families(self._build),
             *metrics.stage_families(self._stages.values()),
             *self._own_process.collect(),
@@ -91,12 +109,49 @@ class Collector:
         walk = self._stage("settle", self._tracer.settle)
         return walk, self._stage("read", self._tracer.read)
 
+    def _families(
+        self,
+        report: Report | None,
+        snapshot: Snapshot | None,
+        walk: SocketWalk | None,
+        programs: tuple[ProgramStatus, ...],
+    ) -> list[Metric]:
+        """Return the families of one scrape: now it is decided who has series of his own."""
+        shown: Mapping[str, tuple[Member, ...]] = {}
+        if report and snapshot:
+            shown = self._bounds.choose(report, snapshot.now_ns)
+        found: list[Metric] = list(metrics.families(report, shown, snapshot, walk, programs))
+        if report:
+            pids = (int(member.labels[0]) for member in shown["process"][:-1])
+            found += metrics.information(self._describe(report, pids))
+            limits = {"group": self.settings.limits.groups, **self.settings.shown}
+            found += metrics.bound_families(found, limits)
+        return found
+
+    def _describe(self, report: Report, pids: Iterable[int]) -> Iterator[tuple[str, ...]]:
+        """Yield the wide labels of processes that have series."""
+        for process in filter(None, map(report.processes.get, pids)):
+            task, where = process.task, process.container
+            yield (
+                str(task.pid),
+                task.name,
+                self._ledger.namer.executable(task),
+                procfs.user(task.uid),
+                process.cgroup,
+                process.unit,
+                where.container,
+                where.pod,
+                where.namespace,
+                f"{task.start_ns / 1e9 + self._booted_at:.2f}",
+            )
+
     def _attribute(self, walk: SocketWalk | None, snapshot: Snapshot | None) -> Report | None:
         def attribute() -> Report:
             if snapshot is None:
                 message = "nothing was read"
                 raise KernelError(message)
             report = self._ledger.report(snapshot, walk.sockets if walk else ())
+            self._bounds.follow(report)
             self._attributed_at = time.monotonic()
             if self._tracer.keeps:
                 self._tracer.remember(memory.dump(self._ledger.memory))

@@ -15,7 +15,7 @@ from exporter.model import PROTOCOLS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from exporter.config import Address
+    from exporter.config.flags import Address
 
 POLL_SECONDS: Final = 1.0
 HEADER: Final = (

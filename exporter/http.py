@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-    from exporter.config import Address
+    from exporter.config.flags import Address
     from exporter.model import Report
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,9 @@ GRACE_SECONDS: Final = 1
 ANY_SIX: Final = "::"
 GZIP_LEVEL: Final = 1
 """Level 6 costs 2.5 times as much for a third less."""
+
+RELOAD: Final = "/-/reload"
+"""As Prometheus has it."""
 
 PAGE: Final = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>netatop-exporter</title></head>
@@ -72,6 +75,8 @@ class Server(ThreadingHTTPServer):
         """Reads and attributes, without an exposition; None as `expose`."""
         self.expose: Callable[[bool], bytes] | None = None
         """Scrapes; the argument: as OpenMetrics. None until the kernel programs are attached."""
+        self.reload: Callable[[], None] | None = None
+        """Reads the configuration again. Raises ConfigError. None: nobody may ask for it."""
         self._slots = threading.BoundedSemaphore(max_requests)
         self._lock = threading.Lock()
         self._waiting: dict[socket.socket, float] = {}
@@ -184,6 +189,8 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
         elif path == api.EXITS:
             self._exits(query)
+        elif path == RELOAD:
+            self._say(HTTPStatus.METHOD_NOT_ALLOWED, f"accepted is POST {RELOAD}")
         elif path == "/healthz":
             self._say(HTTPStatus.OK, "alive")
         elif path == "/readyz":
@@ -195,6 +202,24 @@ class Handler(BaseHTTPRequestHandler):
             self._say(HTTPStatus.NOT_FOUND, f"nothing here; the metrics are at {self.server.path}")
 
     do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        """Read the configuration again, where that is enabled; nothing else can be posted."""
+        self.server.attend(self.connection)
+        self.close_connection = True  # a body is not read
+        if self.path != RELOAD:
+            self._say(
+                HTTPStatus.METHOD_NOT_ALLOWED, f"accepted are GET and HEAD, and POST {RELOAD}"
+            )
+        elif self.server.reload is None:
+            self._say(HTTPStatus.FORBIDDEN, "start it with --web.enable-lifecycle to permit this")
+        else:
+            try:
+                self.server.reload()
+            except ConfigError as error:
+                self._say(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+            else:
+                self._say(HTTPStatus.OK, "applied")
 
     def _metrics(self) -> None:
         openmetrics = wants_openmetrics(self.headers.get("Accept", ""))

@@ -15,24 +15,42 @@ from prometheus_client.core import (
 from exporter.model import (
     DIRECTIONS,
     LIFETIME_BOUNDS,
+    NO_TCP,
+    NO_TRAFFIC,
+    OTHER,
     OUTCOMES,
     PROTOCOLS,
     ROUND_TRIP_BOUNDS_US,
     SIZE_BOUNDS,
     UNITS,
+    ZERO,
     Distribution,
     TcpTraffic,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from exporter.model import Counters, ProgramStatus, Report, Snapshot, SocketWalk
+    from prometheus_client import Metric
+
+    from exporter.model import (
+        Counters,
+        Group,
+        Member,
+        ProgramStatus,
+        Report,
+        Snapshot,
+        SocketWalk,
+        Traffic,
+    )
 
 Family: TypeAlias = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 Labels: TypeAlias = tuple[str, ...]
 Rows: TypeAlias = "Iterable[tuple[Labels, float]]"
 
+GROUP: Final = ("group", "container", "pod", "namespace")
+WIDTH: Final = len(DIRECTIONS) * len(UNITS)
+"""Series of one protocol."""
 PAST: Final = {"receive": "Received", "transmit": "Transmitted"}
 LAYER: Final = "at the IP layer (IP header, transport header and payload; one per segment)"
 
@@ -55,8 +73,17 @@ class Stage(NamedTuple):
     success: bool
 
 
+class Reload(NamedTuple):
+    """How the last reading of the configuration file went."""
+
+    success: bool
+    at_seconds: float
+    """When one last succeeded, since the epoch."""
+
+
 def families(
     report: Report | None,
+    shown: Mapping[str, Sequence[Member]],
     snapshot: Snapshot | None,
     walk: SocketWalk | None,
     programs: Iterable[ProgramStatus],
@@ -65,6 +92,7 @@ def families(
     if report is not None:
         yield from _traffic_families(report)
         yield from _exit_families(report)
+    yield from _member_families(shown)
     if walk is not None:
         yield _gauge(
             "sockets",
@@ -91,6 +119,23 @@ def build_families(build: Build) -> Iterator[Family]:
         ("loader", "libbpf", "kernel"),
         [((build.loader, build.libbpf, build.kernel), 1)],
     )
+
+
+def reload_families(reload: Reload | None) -> Iterator[Family]:
+    """Return what Prometheus says of its own configuration, under the same names."""
+    if reload:
+        yield _gauge(
+            "config_last_reload_successful",
+            "Whether the configuration file could be applied when it was last read.",
+            (),
+            [((), int(reload.success))],
+        )
+        yield _gauge(
+            "config_last_reload_success_timestamp_seconds",
+            "When the configuration file was last applied, since the epoch.",
+            (),
+            [((), reload.at_seconds)],
+        )
 
 
 def stage_families(stages: Iterable[Stage]) -> Iterator[Family]:
@@ -121,22 +166,10 @@ def _traffic_families(report: Report) -> Iterator[Family]:
     yield from _traffic(
         "group_",
         "of all processes of a group, ended ones included",
-        ("group",),
-        (((group,), counters) for group, counters in report.groups.items()),
+        GROUP,
+        report.groups.items(),
     )
-    yield from _traffic(
-        "process_",
-        "of one process; a pid that is used again starts anew",
-        ("pid", "process", "group"),
-        (((str(p.pid), p.name, p.group), p.counters) for p in report.processes),
-        sparse=True,
-    )
-    yield from _tcp(
-        "group",
-        "of all processes of a group",
-        ("group",),
-        (((group,), tcp) for group, tcp in report.group_tcp.items()),
-    )
+    yield from _tcp("group", "of all processes of a group", GROUP, report.group_tcp.items())
     yield _histogram(
         "group_tcp_round_trip_seconds",
         "Smoothed round-trip time of TCP connections of a group, one value each, when it ends.",
@@ -146,22 +179,59 @@ def _traffic_families(report: Report) -> Iterator[Family]:
             for group, trips in report.round_trips.items()
         },
     )
-    yield from _tcp(
-        "process",
-        "of one process",
-        ("pid", "process", "group"),
-        (((str(p.pid), p.name, p.group), p.tcp) for p in report.processes),
+
+
+PROCESS: Final = ("pid", "process", "group")
+THREAD: Final = ("pid", "tid", "thread")
+SOCKET: Final = (
+    "pid",
+    "process",
+    "protocol",
+    "local_address",
+    "local_port",
+    "remote_address",
+    "remote_port",
+)
+REST: Final = "`other` holds what no series of its own could show"
+
+
+def _member_families(shown: Mapping[str, Sequence[Member]]) -> Iterator[Family]:
+    """Return what processes, threads and sockets have used; of each kind the last is `other`."""
+    for kind, members in shown.items():
+        if kind == "process":
+            rows = [(m.labels, m.traffic) for m in members]
+            meaning = f"of one process; a pid that is used again starts anew; {REST}"
+            yield from _traffic("process_", meaning, PROCESS, rows, sparse=True)
+            yield from _tcp("process", f"of one process; {REST}", PROCESS, _tcp_rows(rows))
+        elif kind == "thread":
+            rows = [(m.labels, m.traffic) for m in members]
+            yield from _traffic("thread_", f"of one thread; {REST}", THREAD, rows, sparse=True)
+        else:
+            yield from _socket_families(members)
+
+
+def information(rows: Iterable[Labels]) -> Iterator[Family]:
+    """Return the wide labels of processes, to be joined by `pid` and `process`."""
+    yield _gauge(
+        "process_info",
+        "What is known of a process that has series of its own; empty: nothing.",
+        INFORMATION,
+        ((row, 1) for row in rows),
     )
-    if report.threads:
-        yield from _traffic(
-            "thread_",
-            "of one thread",
-            ("pid", "tid", "thread"),
-            (((str(t.pid), str(t.tid), t.name), t.counters) for t in report.threads),
-            sparse=True,
-        )
-    if report.sockets:
-        yield from _socket_families(report)
+
+
+INFORMATION: Final = (
+    "pid",
+    "process",
+    "exe",
+    "user",
+    "cgroup",
+    "unit",
+    "container",
+    "pod",
+    "namespace",
+    "start",
+)
 
 
 def _traffic(
@@ -172,7 +242,10 @@ def _traffic(
     *,
     sparse: bool = False,
 ) -> Iterator[CounterMetricFamily]:
-    """Return four families with `labels` and `protocol`; sparse: only protocols that were used."""
+    """Return four families with `labels` and `protocol`; sparse: only protocols that were used.
+
+    All of them for `other`: what is added to a series that was not there before is not seen.
+    """
     labels = (*labels, "protocol")
     found = [
         CounterMetricFamily(
@@ -186,8 +259,8 @@ def _traffic(
     ]
     for values, counters in rows:
         for number, protocol in enumerate(PROTOCOLS):
-            part = counters[number * len(found) : (number + 1) * len(found)]
-            if any(part) or not sparse:
+            part = counters[number * WIDTH : (number + 1) * WIDTH]
+            if any(part) or not sparse or values[0] == OTHER.name:
                 for family, value in zip(found, part, strict=True):
                     _add(family, labels, (*values, protocol), value)
     yield from found
@@ -203,7 +276,7 @@ def _tcp(
     subject: str, meaning: str, labels: Labels, rows: Iterable[tuple[Labels, TcpTraffic]]
 ) -> Iterator[CounterMetricFamily]:
     """Return three families, without series for those that have not used TCP."""
-    used = [(values, tcp) for values, tcp in rows if any(tcp)]
+    used = [(values, tcp) for values, tcp in rows if any(tcp) or values[:1] == (OTHER.name,)]
     for number, (name, text) in enumerate(
         (
             ("payload_receive_bytes", f"Payload that was received {meaning}, {PAYLOAD}."),
@@ -219,66 +292,49 @@ def _tcp(
         )
 
 
-SOCKET_LABELS: Final = (
-    "pid",
-    "process",
-    "protocol",
-    "local_address",
-    "local_port",
-    "remote_address",
-    "remote_port",
-)
+def _tcp_rows(rows: Iterable[tuple[Labels, Traffic]]) -> Iterator[tuple[Labels, TcpTraffic]]:
+    return ((labels, TcpTraffic(*traffic[len(ZERO) :])) for labels, traffic in rows)
 
 
-def _socket_families(report: Report) -> Iterator[Family]:
-    """Return four families; two sockets may have equal labels, in two network namespaces."""
-    sums: dict[tuple[str, ...], list[int]] = {}
-    for pid, name, socket in report.sockets:
-        labels = (
-            str(pid),
-            name,
-            socket.protocol,
-            socket.local_address,
-            str(socket.local_port),
-            socket.remote_address,
-            str(socket.remote_port),
-        )
-        found = sums.setdefault(labels, [0] * 7)
-        found[0] += socket.receive_packets
-        found[1] += socket.receive_bytes
-        found[2] += socket.transmit_packets
-        found[3] += socket.transmit_bytes
-        for number, value in enumerate(socket.tcp, start=4):
-            found[number] += value
+def _socket_families(members: Iterable[Member]) -> Iterator[Family]:
+    """Return seven families: a socket has one protocol, which is among its labels."""
+    parts: list[tuple[Labels, Counters]] = []
+    for labels, traffic, *_ in members:
+        for number, protocol in enumerate(PROTOCOLS):
+            part = traffic[number * WIDTH : (number + 1) * WIDTH]
+            if any(part) or labels[0] == OTHER.name:
+                parts.append((_with_protocol(labels, protocol), part))
     for number, (direction, unit) in enumerate((d, u) for d in DIRECTIONS for u in UNITS):
         yield _counter(
             f"socket_{direction}_{unit}",
-            f"{PAST[direction]} {unit} of one socket, {LAYER}.",
-            SOCKET_LABELS,
-            ((labels, values[number]) for labels, values in sums.items()),
+            f"{PAST[direction]} {unit} of one socket, {LAYER}; {REST}.",
+            SOCKET,
+            ((labels, part[number]) for labels, part in parts),
         )
-    yield from _tcp(
-        "socket",
-        "of one socket",
-        SOCKET_LABELS,
-        ((labels, TcpTraffic(*values[4:])) for labels, values in sums.items()),
-    )
+    rows = ((_with_protocol(labels, "tcp"), traffic) for labels, traffic, *_ in members)
+    yield from _tcp("socket", f"of one socket; {REST}", SOCKET, _tcp_rows(rows))
+
+
+def _with_protocol(labels: Labels, protocol: str) -> Labels:
+    """Return the labels of a socket, or of those that are `other`, with this protocol."""
+    place = SOCKET.index("protocol")
+    return (*labels[:place], protocol, *labels[place + 1 :])
 
 
 def _exit_families(report: Report) -> Iterator[Family]:
     yield from _traffic(
         "exited_",
         "that finished processes of a group had used",
-        ("group",),
-        (((group,), counters) for group, counters in report.exited.items()),
+        GROUP,
+        report.exited.items(),
     )
     groups = dict.fromkeys(group for group, _ in report.exits)
     yield _counter(
         "exited_processes",
         "Finished processes that had used the network, by how they ended.",
-        ("group", "outcome"),
+        (*GROUP, "outcome"),
         (
-            ((group, outcome), report.exits.get((group, outcome), 0))
+            ((*group, outcome), report.exits.get((group, outcome), 0))
             for group in groups
             for outcome in OUTCOMES
         ),
@@ -313,6 +369,39 @@ def _exit_families(report: Report) -> Iterator[Family]:
         ("kind",),
         (((kind,), count) for kind, count in report.tasks.items()),
     )
+
+
+def bound_families(families: Iterable[Metric], limits: Mapping[str, int]) -> Iterator[Family]:
+    """Return how many series each kind has among these families, and how many it may have."""
+    series = dict.fromkeys(limits, 0)
+    for family in families:
+        kind = family.name.removeprefix("netatop_").partition("_")[0]
+        kind = "group" if kind == "exited" else kind
+        if kind in series:
+            series[kind] += len(family.samples)
+    yield _gauge(
+        "series",
+        "Series of a kind in this scrape.",
+        ("kind",),
+        (((kind,), count) for kind, count in series.items()),
+    )
+    yield _gauge(
+        "series_limit",
+        "Series that a kind may have at most, with so many members as the configuration permits.",
+        ("kind",),
+        (((kind,), limit * EACH[kind] + OF_OTHER[kind]) for kind, limit in limits.items()),
+    )
+
+
+EACH: Final = {
+    "group": 2 * (len(ZERO) + len(NO_TCP))
+    + sum(len(bounds) + 3 for bounds in (ROUND_TRIP_BOUNDS_US, LIFETIME_BOUNDS, SIZE_BOUNDS)),
+    "process": len(NO_TRAFFIC) + 1,
+    "thread": len(ZERO),
+    "socket": WIDTH + len(NO_TCP),
+}
+"""Series of one member, at most: what finished processes of a group had used counts with it."""
+OF_OTHER: Final = {**EACH, "process": len(NO_TRAFFIC), "socket": len(NO_TRAFFIC)}
 
 
 def _table_families(snapshot: Snapshot) -> Iterator[Family]:
@@ -368,15 +457,15 @@ def _counter(name: str, text: str, labels: Labels, rows: Rows) -> CounterMetricF
 
 
 def _histogram(
-    name: str, text: str, bounds: Iterable[float], found: Mapping[str, Distribution]
+    name: str, text: str, bounds: Iterable[float], found: Mapping[Group, Distribution]
 ) -> HistogramMetricFamily:
     """Return a histogram by group; groups without a value have no series."""
-    family = HistogramMetricFamily(f"netatop_{name}", text, labels=("group",))
+    family = HistogramMetricFamily(f"netatop_{name}", text, labels=GROUP)
     edges = [*map(str, map(float, bounds)), "+Inf"]
     for group, (counts, total) in found.items():
         if any(counts):
             buckets = zip(edges, itertools.accumulate(counts), strict=True)
-            family.add_metric((group,), list(buckets), total)
+            family.add_metric(group, list(buckets), total)
     return family
 
 

@@ -50,6 +50,28 @@ def outcome(wait_status: int) -> str:
     return "error" if wait_status else "exit"
 
 
+def printable(text: str) -> str:
+    """Return it without what a terminal, a parser or a reader could be fooled by."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+class Group(NamedTuple):
+    """What traffic is summed by: a name, and the container in which it is."""
+
+    name: str
+    container: str = ""
+    """Empty outside of containers."""
+    pod: str = ""
+    """Empty outside of pods, as `namespace`."""
+    namespace: str = ""
+
+
+OTHER: Final = Group("other")
+"""The rest, where the number of series is limited; no process has this group by its name."""
+
+
 class TcpTraffic(NamedTuple):
     """What TCP says of its own sockets: a layer above the counters, never added to them."""
 
@@ -68,6 +90,8 @@ class RoundTrips(NamedTuple):
     sum_us: int
 
 
+KINDS: Final = ("process", "thread", "socket")
+"""What is bounded: only the busiest have series."""
 ROUND_TRIP_BOUNDS_US: Final = tuple(64 << 2 * i for i in range(9))
 """Upper bounds, inclusive, as bpf/netatop.h has them."""
 NO_TCP: Final = TcpTraffic(0, 0, 0)
@@ -85,7 +109,7 @@ class TaskRecord(NamedTuple):
     tid: int
     """The thread's id; of a process, its pid."""
     name: str
-    """The command name; bytes that are not UTF-8 are replaced."""
+    """The command name; what is not UTF-8 or can't be printed is replaced."""
     uid: int
     cgroup_id: int
     start_ns: int
@@ -118,28 +142,14 @@ class ExitedProcess(NamedTuple):
 
     number: int
     """Counts up; never used again."""
-    pid: int
-    name: str
-    group: str
-    uid: int
-    cgroup_id: int
-    start_ns: int
-    end_ns: int
-    """Both since boot, as in TaskRecord."""
-    wait_status: int
-    threads: int
-    sockets: int
-    counters: Counters
-    tcp: TcpTraffic
-    final: bool
+    task: TaskRecord
+    group: Group
+    container: Group
+    """Where it was, whatever its group; without a name."""
+    cgroup: str
+    """Its path; empty if it was gone before anybody asked."""
+    final: bool = False
     """Nothing can join it any more."""
-    cgroup: str = ""
-    """Path in the version 2 hierarchy; empty if it was gone before anybody asked."""
-
-    @property
-    def outcome(self) -> str:
-        """Return how it ended: one of OUTCOMES."""
-        return outcome(self.wait_status)
 
 
 class Distribution(NamedTuple):
@@ -216,32 +226,31 @@ class Snapshot:
     tables: tuple[TableStatus, ...]
 
 
+Traffic: TypeAlias = tuple[int, ...]
+"""Counters, and then what TCP says: all numbers that have series of processes and sockets."""
+NO_TRAFFIC: Final[Traffic] = (*ZERO, *NO_TCP)
+
+
+class Member(NamedTuple):
+    """A process, thread or socket that may have series of its own."""
+
+    labels: tuple[str, ...]
+    """Values of those that its families have, without the protocol."""
+    traffic: Traffic
+    is_alive: bool = True
+    is_counted: bool = True
+    """It is part of what all of its kind have used; else it is nobody's."""
+
+
 class ProcessTraffic(NamedTuple):
-    """A process that is shown."""
+    """A process and what is known of it."""
 
-    pid: int
-    name: str
-    group: str
-    counters: Counters
-    tcp: TcpTraffic
-
-
-class ThreadTraffic(NamedTuple):
-    """A thread that is shown."""
-
-    pid: int
-    tid: int
-    name: str
-    counters: Counters
-
-
-class SocketTraffic(NamedTuple):
-    """A socket that is shown, with its user."""
-
-    pid: int
-    """0: nobody's."""
-    name: str
-    socket: SocketRecord
+    task: TaskRecord
+    group: Group
+    container: Group
+    """Where it is, whatever its group; without a name."""
+    unit: str
+    cgroup: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,22 +259,24 @@ class Report:
 
     total: Counters
     unidentified: Mapping[str, Counters]
-    groups: Mapping[str, Counters]
+    groups: Mapping[Group, Counters]
     """All processes of a group, ended ones included: never falls."""
-    group_tcp: Mapping[str, TcpTraffic]
-    round_trips: Mapping[str, RoundTrips]
-    """By group."""
-    exited: Mapping[str, Counters]
-    """What finished processes had used, by group: never falls."""
-    exits: Mapping[tuple[str, str], int]
-    """Finished processes by (group, outcome)."""
-    lifetimes: Mapping[str, Distribution]
+    group_tcp: Mapping[Group, TcpTraffic]
+    round_trips: Mapping[Group, RoundTrips]
+    exited: Mapping[Group, Counters]
+    """What finished processes had used: never falls."""
+    exits: Mapping[tuple[Group, str], int]
+    """Finished processes by group and outcome."""
+    lifetimes: Mapping[Group, Distribution]
     """Of finished processes, by group, in seconds; each when nothing can join it any more."""
-    sizes: Mapping[str, Distribution]
+    sizes: Mapping[Group, Distribution]
     """What each had received and transmitted, in bytes."""
-    processes: tuple[ProcessTraffic, ...]
-    threads: tuple[ThreadTraffic, ...]
-    sockets: tuple[SocketTraffic, ...]
+    processes: Mapping[int, ProcessTraffic]
+    """By pid; of those that have had one pid, the last."""
+    members: Mapping[str, tuple[Member, ...]]
+    """By kind: those that may have series."""
+    whole: Mapping[str, Traffic]
+    """What all members of a kind have used, those that are gone included: never falls."""
     exit_list: tuple[ExitedProcess, ...]
     """The last finished processes."""
     exit_list_evicted: int

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from exporter.model import ExitedProcess
 
 if TYPE_CHECKING:
-    from exporter.model import TaskRecord
+    from exporter.model import Group, TaskRecord
 
 
 class ExitList:
@@ -22,9 +22,10 @@ class ExitList:
         self.evicted = 0
         """How many have made room for others; their traffic is in the sums, as everybody's."""
 
-    def add(self, task: TaskRecord, group: str, cgroup: str) -> None:
+    def add(self, task: TaskRecord, group: Group, container: Group, cgroup: str) -> None:
         """Take a process in; the oldest one leaves if the list is full."""
-        self.entries[task.identity] = _entry(self.next_number, task, group, cgroup, final=False)
+        entry = ExitedProcess(self.next_number, task, group, container, cgroup)
+        self.entries[task.identity] = entry
         self.next_number += 1
         while len(self.entries) > self._capacity:
             del self.entries[next(iter(self.entries))]
@@ -34,26 +35,4 @@ class ExitList:
         """Note what late packets have added; final: nothing can be added any more."""
         entry = self.entries.get(task.identity)
         if entry:
-            self.entries[task.identity] = _entry(
-                entry.number, task, entry.group, entry.cgroup, final=final
-            )
-
-
-def _entry(number: int, task: TaskRecord, group: str, cgroup: str, *, final: bool) -> ExitedProcess:
-    return ExitedProcess(
-        number=number,
-        pid=task.pid,
-        name=task.name,
-        group=group,
-        uid=task.uid,
-        cgroup_id=task.cgroup_id,
-        start_ns=task.start_ns,
-        end_ns=task.end_ns,
-        wait_status=task.wait_status,
-        threads=task.threads,
-        sockets=task.sockets,
-        counters=task.counters,
-        tcp=task.tcp,
-        final=final,
-        cgroup=cgroup,
-    )
+            self.entries[task.identity] = entry._replace(task=task, final=final)

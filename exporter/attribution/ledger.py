@@ -11,33 +11,33 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from exporter.attribution import members
 from exporter.attribution.exits import ExitList
 from exporter.attribution.histogram import Histograms
 from exporter.model import (
     NO_ROUND_TRIPS,
     NO_TCP,
+    NO_TRAFFIC,
+    OTHER,
     REASONS,
     ZERO,
     Counters,
+    Group,
     ProcessTraffic,
     Report,
     RoundTrips,
-    SocketTraffic,
     TcpTraffic,
-    ThreadTraffic,
     add,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Container, Iterable
 
-    from exporter.model import Snapshot, SocketRecord, TaskRecord
+    from exporter.attribution.namer import Named, Namer
+    from exporter.model import Snapshot, SocketRecord, TaskRecord, Traffic
 
 KEEP_NS: Final = 16 * 10**9
 """A record is kept this long after its task: a second more than packets can join it (LATE_NS)."""
-MAX_GROUPS: Final = 4096
-"""Any program can change its name as often as it likes; what comes after so many is `other`."""
-OTHER: Final = "other"
 MAX_EXITS: Final = 1000
 
 Usage: TypeAlias = tuple[int, ...]
@@ -52,11 +52,11 @@ class Memory(NamedTuple):
 
     seen: dict[int, Usage]
     """What each process of the kernel's had used at the last report."""
-    groups: dict[str, Usage]
-    exited: dict[str, Counters]
-    exits: dict[tuple[str, str], int]
+    groups: dict[Group, Usage]
+    exited: dict[Group, Counters]
+    exits: dict[tuple[Group, str], int]
     """By group and outcome."""
-    exit_group: dict[int, str]
+    exit_group: dict[int, Group]
     """Of finished processes that the kernel still has."""
     final: set[int]
     """Those of them that are in the histograms."""
@@ -67,32 +67,26 @@ class Memory(NamedTuple):
 class Ledger:
     """The only object with memory between kernel and metrics. Not safe for threads: hold a lock."""
 
-    def __init__(
-        self,
-        group_of: Callable[[TaskRecord], str],
-        max_exits: int = MAX_EXITS,
-        cgroup_of: Callable[[int], str] = lambda _: "",
-    ) -> None:
-        self._group_of = group_of
-        self._cgroup_of = cgroup_of
+    def __init__(self, namer: Namer, max_groups: int, max_exits: int = MAX_EXITS) -> None:
+        self.namer = namer
+        self.max_groups = max_groups
+        """Both may be changed between two reports: what was counted stays where it is."""
         self.memory = Memory({}, {}, {}, {}, {}, set(), ExitList(max_exits), Histograms())
+        self._whole: dict[str, Traffic] = dict.fromkeys(("thread", "socket"), NO_TRAFFIC)
 
     def report(self, snapshot: Snapshot, sockets: Iterable[SocketRecord] = ()) -> Report:
         """Account for what is new in a snapshot and say what it all means."""
         memory = self.memory
         processes = [task for task in snapshot.tasks if task.is_process]
         threads = [task for task in snapshot.tasks if not task.is_process]
+        named = {process.identity: self.namer.name(process) for process in processes}
         for process in processes:
-            self._account(process, snapshot.now_ns)
-        self._drop_gone(processes)
+            self._account(process, named[process.identity], snapshot.now_ns)
+        self._drop_gone(named)
         unidentified = {reason: snapshot.unidentified.get(reason, ZERO) for reason in REASONS}
         groups = {group: usage[: TCP.start] for group, usage in memory.groups.items()}
-        total = ZERO
-        for counters in (*groups.values(), *unidentified.values()):
-            total = add(total, counters)
-        by_identity = {task.identity: task for task in snapshot.tasks}
         return Report(
-            total=total,
+            total=_sum((*groups.values(), *unidentified.values())),
             unidentified=unidentified,
             groups=groups,
             group_tcp={g: TcpTraffic(*usage[TCP]) for g, usage in memory.groups.items()},
@@ -103,12 +97,20 @@ class Ledger:
             exits=dict(memory.exits),
             lifetimes=memory.histograms.read("lifetime_ns", 1e9),
             sizes=memory.histograms.read("bytes"),
-            processes=tuple(self._show(processes)),
-            threads=tuple(
-                ThreadTraffic(task.pid, task.tid, task.name, task.counters)
-                for task in _newest(threads, lambda task: task.tid)
+            processes={
+                task.pid: ProcessTraffic(
+                    task, known.group, known.container, known.unit, known.cgroup
+                )
+                for task in members.newest(processes, lambda task: task.pid)
+                for known in (named[task.identity],)
+            },
+            members=members.of_kinds(
+                processes, threads, sockets, named, strangers=self.namer.shows_strangers
             ),
-            sockets=tuple(_with_user(socket, by_identity) for socket in sockets),
+            whole={
+                **self._whole,
+                "process": _sum((NO_TRAFFIC, *(u[: TCP.stop] for u in memory.groups.values()))),
+            },
             exit_list=tuple(memory.exit_list.entries.values()),
             exit_list_evicted=memory.exit_list.evicted,
             next_exit=memory.exit_list.next_number,
@@ -116,24 +118,25 @@ class Ledger:
             forgettable=tuple(_forgettable(snapshot)),
         )
 
-    def _account(self, process: TaskRecord, now_ns: int) -> None:
+    def _account(self, process: TaskRecord, named: Named, now_ns: int) -> None:
         """Add what a process has used since the last report to its group."""
-        memory = self.memory
-        identity, usage = process.identity, _usage(process)
+        memory, identity, usage = self.memory, process.identity, _usage(process)
         before = memory.seen.get(identity, UNUSED)
-        if before is UNUSED:
-            self._cgroup_of(process.cgroup_id)  # remembered there: it may end with the process
-        group = self._group(process)
-        changed = usage != before
+        group = self._admit(named.group)
         delta: Usage = UNUSED
-        if changed:
+        if usage != before:
             delta = tuple(map(operator.sub, usage, before))
             memory.seen[identity] = usage
             memory.groups[group] = add(memory.groups.get(group, UNUSED), delta)
+            for kind, shown in (("thread", named.threads), ("socket", named.sockets)):
+                if shown:
+                    self._whole[kind] = add(self._whole[kind], delta[: TCP.stop])
         if process.end_ns and any(process.counters):
-            self._account_ended(process, group, delta, now_ns)
+            self._account_ended(process, named, group, delta, now_ns)
 
-    def _account_ended(self, process: TaskRecord, group: str, delta: Usage, now_ns: int) -> None:
+    def _account_ended(
+        self, process: TaskRecord, named: Named, group: Group, delta: Usage, now_ns: int
+    ) -> None:
         memory, identity = self.memory, process.identity
         final = _is_final(process, now_ns)
         if identity in memory.exit_group:
@@ -143,7 +146,7 @@ class Ledger:
             memory.exit_group[identity] = group
             key = group, process.outcome
             memory.exits[key] = memory.exits.get(key, 0) + 1
-            memory.exit_list.add(process, group, self._cgroup_of(process.cgroup_id))
+            memory.exit_list.add(process, group, named.container, named.cgroup)
             joined = process.counters
         memory.exited[group] = add(memory.exited.get(group, ZERO), joined)
         if identity in memory.final:
@@ -156,27 +159,30 @@ class Ledger:
             memory.histograms.observe("lifetime_ns", group, lifetime)
             memory.histograms.observe("bytes", group, sum(process.counters[1::2]))
 
-    def _group(self, task: TaskRecord) -> str:
-        name, groups = self._group_of(task), self.memory.groups
-        return name if name in groups or len(groups) < MAX_GROUPS else OTHER
+    def _admit(self, group: Group) -> Group:
+        """Return the group, or the one of the rest if there are too many."""
+        groups = self.memory.groups
+        return group if group in groups or len(groups) < self.max_groups else OTHER
 
-    def _drop_gone(self, processes: list[TaskRecord]) -> None:
+    def _drop_gone(self, there: Container[int]) -> None:
         """Forget processes that the kernel has forgotten."""
         memory = self.memory
-        there = {process.identity for process in processes}
-        for identity in memory.seen.keys() - there:
+        gone = [identity for identity in memory.seen if identity not in there]
+        for identity in gone:
             del memory.seen[identity]
-        for identity in memory.exit_group.keys() - there:
+        for identity in [identity for identity in memory.exit_group if identity not in there]:
             del memory.exit_group[identity]
-        memory.final.intersection_update(there)
-
-    def _show(self, processes: list[TaskRecord]) -> Iterable[ProcessTraffic]:
-        for task in _newest(processes, lambda task: task.pid):
-            yield ProcessTraffic(task.pid, task.name, self._group(task), task.counters, task.tcp)
+            memory.final.discard(identity)
+        self.namer.keep(there)
 
 
 def _usage(task: TaskRecord) -> Usage:
     return (*task.counters, *task.tcp, *task.round_trips.counts, task.round_trips.sum_us)
+
+
+def _sum(rows: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    """Add up rows of one length; there is at least one."""
+    return tuple(map(sum, zip(*rows, strict=True)))
 
 
 def _is_final(task: TaskRecord, now_ns: int) -> bool:
@@ -191,18 +197,3 @@ def _forgettable(snapshot: Snapshot) -> Iterable[int]:
     for task in snapshot.tasks:
         if task.process in final and task.identity not in final:
             yield task.identity
-
-
-def _newest(tasks: list[TaskRecord], key: Callable[[TaskRecord], int]) -> Iterable[TaskRecord]:
-    """Keep one task per id: an id is used again while its last record is still in the exit list."""
-    newest: dict[int, TaskRecord] = {}
-    for task in tasks:
-        known = newest.get(key(task))
-        if known is None or task.start_ns > known.start_ns:
-            newest[key(task)] = task
-    return newest.values()
-
-
-def _with_user(socket: SocketRecord, tasks: dict[int, TaskRecord]) -> SocketTraffic:
-    user = tasks.get(socket.owner)
-    return SocketTraffic(user.pid if user else 0, user.name if user else "", socket)

@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Any, Final
 
 from exporter.attribution.exits import ExitList
 from exporter.attribution.histogram import Histograms
 from exporter.attribution.ledger import Memory
 from exporter.errors import StateError
-from exporter.model import ExitedProcess, TcpTraffic
+from exporter.model import ExitedProcess, Group, RoundTrips, TaskRecord, TcpTraffic
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 
 def dump(memory: Memory) -> bytes:
@@ -21,15 +21,17 @@ def dump(memory: Memory) -> bytes:
         {
             "version": VERSION,
             "seen": list(memory.seen.items()),
-            "groups": memory.groups,
-            "exited": memory.exited,
+            "groups": list(memory.groups.items()),
+            "exited": list(memory.exited.items()),
             "exits": [(*key, count) for key, count in memory.exits.items()],
             "exit_group": list(memory.exit_group.items()),
             "final": list(memory.final),
             "exit_list": list(memory.exit_list.entries.items()),
             "next_exit": memory.exit_list.next_number,
             "evicted": memory.exit_list.evicted,
-            "histograms": memory.histograms.counts,
+            "histograms": {
+                what: list(counts.items()) for what, counts in memory.histograms.counts.items()
+            },
         },
         separators=(",", ":"),
     ).encode()
@@ -45,22 +47,26 @@ def restore(text: bytes, max_exits: int) -> Memory:
             raise StateError(message)
         exit_list = ExitList(max_exits)
         exit_list.entries = {
-            identity: ExitedProcess(*entry)._replace(
-                counters=tuple(entry[ExitedProcess._fields.index("counters")]),
-                tcp=TcpTraffic(*entry[ExitedProcess._fields.index("tcp")]),
+            identity: ExitedProcess(
+                number, _task(task), Group(*group), Group(*container), cgroup, final
             )
-            for identity, entry in said["exit_list"][max(len(said["exit_list"]) - max_exits, 0) :]
+            for identity, (number, task, group, container, cgroup, final) in said["exit_list"][
+                max(len(said["exit_list"]) - max_exits, 0) :
+            ]
         }
         exit_list.next_number = said["next_exit"]
         exit_list.evicted = said["evicted"] + len(said["exit_list"]) - len(exit_list.entries)
         histograms = Histograms()
-        histograms.counts = said["histograms"]
+        histograms.counts = {
+            what: {Group(*group): numbers for group, numbers in said["histograms"][what]}
+            for what in histograms.counts
+        }
         return Memory(
             seen={identity: tuple(usage) for identity, usage in said["seen"]},
-            groups={group: tuple(usage) for group, usage in said["groups"].items()},
-            exited={group: tuple(counters) for group, counters in said["exited"].items()},
-            exits={(group, outcome): count for group, outcome, count in said["exits"]},
-            exit_group=dict(said["exit_group"]),
+            groups={Group(*group): tuple(usage) for group, usage in said["groups"]},
+            exited={Group(*group): tuple(counters) for group, counters in said["exited"]},
+            exits={(Group(*group), outcome): count for group, outcome, count in said["exits"]},
+            exit_group={identity: Group(*group) for identity, group in said["exit_group"]},
             final=set(said["final"]),
             exit_list=exit_list,
             histograms=histograms,
@@ -68,3 +74,14 @@ def restore(text: bytes, max_exits: int) -> Memory:
     except (ValueError, KeyError, TypeError) as error:
         message = f"what was remembered can't be read: {error!r}"
         raise StateError(message) from error
+
+
+def _task(said: list[Any]) -> TaskRecord:
+    """Return a record whose rows have become lists."""
+    task = TaskRecord(*said)
+    counts, sum_us = task.round_trips
+    return task._replace(
+        counters=tuple(task.counters),
+        tcp=TcpTraffic(*task.tcp),
+        round_trips=RoundTrips(tuple(counts), sum_us),
+    )

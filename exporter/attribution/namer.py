@@ -1,14 +1,311 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A task's group: for now its command name."""
+"""A process's group: by the user's rules, else by where it runs, else its command."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from exporter.attribution.containers import place
+from exporter.model import Group, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Mapping, Sequence
+
+    from exporter.config.expression import Expression
+    from exporter.config.settings import Rule, Settings
+    from exporter.config.template import Template
     from exporter.model import TaskRecord
 
+UNKNOWN: Final = "unknown"
+"""The label of a pod or namespace whose name nobody could tell."""
+UNNAMED: Final = "unnamed"
+"""The group of processes that have given themselves no name at all."""
+SHORT_ID: Final = 12
+"""Digits of a container's id, as docker prints it."""
+MAX_NAME: Final = 128
+"""Characters of a group's name: a template may repeat what a program says of itself."""
+RESERVED: Final = re.compile(r"other_*")
 
-def by_command(task: TaskRecord) -> str:
-    """Return the command name of a process."""
-    return task.name
+
+class Files(Protocol):
+    """What can be read of a process: exporter.procfs.Files."""
+
+    @property
+    def executable(self) -> str: ...  # noqa: D102
+    @property
+    def command_line(self) -> str: ...  # noqa: D102
+    @property
+    def cgroups(self) -> tuple[str, ...]: ...  # noqa: D102
+
+
+class Names(Protocol):
+    """What a container is called: exporter.pods.Names."""
+
+    @property
+    def container(self) -> str: ...  # noqa: D102
+    @property
+    def pod(self) -> str: ...  # noqa: D102
+    @property
+    def namespace(self) -> str: ...  # noqa: D102
+
+
+class Pods(Protocol):
+    """Who knows names: exporter.pods.Pods."""
+
+    generation: int
+
+    def find(self, container_id: str, pod_uid: str) -> Names | None: ...  # noqa: D102
+
+
+class Sources(NamedTuple):
+    """Where names come from."""
+
+    cgroup_path: Callable[[int], str]
+    """By a cgroup's id; empty if it is gone."""
+    files: Callable[[int, int], Files]
+    """By pid and start, in nanoseconds since boot."""
+    user: Callable[[int], str]
+    pods: Pods
+    has_legacy_cgroups: bool
+    """A container's cgroup may be in a version 1 hierarchy."""
+
+
+class Named(NamedTuple):
+    """What is known of a process beside its record."""
+
+    group: Group
+    container: Group
+    """Where it is, whatever its group; without a name."""
+    unit: str
+    cgroup: str
+    threads: bool
+    sockets: bool
+    """Whether its threads and its sockets are shown."""
+
+
+class _Kept(NamedTuple):
+    """A decision, and what it was made of."""
+
+    facts: tuple[str, int, int]
+    """Command name, user and cgroup: what of a process can change and be seen."""
+    generation: int
+    """Of the pods' names if one was missing, else -1."""
+    named: Named
+
+
+class Namer:
+    """Decides when a process is new or has changed. Not safe for threads."""
+
+    def __init__(self, settings: Settings, sources: Sources) -> None:
+        self._settings = settings
+        self._sources = sources
+        self._kept: dict[int, _Kept] = {}
+        """By identity."""
+        self._executables: dict[int, tuple[str, str]] = {}
+        """With the command name, which says when there may be another one."""
+
+    def name(self, task: TaskRecord) -> Named:
+        """Return what is known of a process."""
+        facts = (task.name, task.uid, task.cgroup_id)
+        kept = self._kept.get(task.identity)
+        if (
+            kept is None
+            or kept.facts != facts
+            or kept.generation not in {-1, self._sources.pods.generation}
+        ):
+            candidate = _Candidate(task, self._sources)
+            missing = self._sources.pods.generation if candidate.names_missing else -1
+            kept = _Kept(facts, missing, self._decide(candidate))
+            self._kept[task.identity] = kept
+        return kept.named
+
+    def executable(self, task: TaskRecord) -> str:
+        """Return the path of a process's executable; empty if it can't be known."""
+        known = self._executables.get(task.identity)
+        if known is None or known[0] != task.name:
+            known = task.name, self._sources.files(task.pid, task.start_ns).executable
+            self._executables[task.identity] = known
+        return known[1]
+
+    @property
+    def shows_strangers(self) -> bool:
+        """Tell whether sockets are shown that nobody is known to use."""
+        return self._settings.sockets
+
+    def keep(self, identities: Container[int]) -> None:
+        """Drop what is known of all other processes."""
+        for table in (self._kept, self._executables):
+            for identity in [identity for identity in table if identity not in identities]:
+                del table[identity]
+
+    def _decide(self, candidate: _Candidate) -> Named:
+        settings, container = self._settings, candidate.container
+        name, labels, threads, sockets = "", container, settings.threads, settings.sockets
+        for rule in settings.groups:
+            matches = _matches(rule, candidate)
+            if matches is not None:
+                if rule.name:
+                    name = _render(rule.name, candidate, matches)
+                if not rule.container_labels:
+                    labels = Group("")
+                threads, sockets = threads or rule.threads, sockets or rule.sockets
+                break
+        return Named(
+            group=labels._replace(name=legal(name.strip() or candidate.default)),
+            container=container,
+            unit=candidate.unit,
+            cgroup=candidate.path,
+            threads=threads,
+            sockets=sockets,
+        )
+
+
+class _Candidate:
+    """A process on its way to a group; what costs something is looked up when it is asked for."""
+
+    def __init__(self, task: TaskRecord, sources: Sources) -> None:
+        self.task = task
+        self._sources = sources
+        self._files: Files | None = None
+        self.path = printable(sources.cgroup_path(task.cgroup_id))
+        self.place = place(self.path)
+        if sources.has_legacy_cgroups and not self.place.container_id:
+            self._look_at_legacy()
+        self.container, self.names_missing = self._container()
+
+    @property
+    def files(self) -> Files:
+        """Return what /proc says, read once."""
+        if self._files is None:
+            self._files = self._sources.files(self.task.pid, self.task.start_ns)
+        return self._files
+
+    @property
+    def unit(self) -> str:
+        """Return the systemd service."""
+        return self.place.unit
+
+    @property
+    def user(self) -> str:
+        """Return its user's name."""
+        return self._sources.user(self.task.uid)
+
+    @property
+    def default(self) -> str:
+        """Return what the group is called if no rule says so."""
+        if not self.place.container_id:
+            return self.place.unit or self.task.name
+        if self.names_missing and self.container.pod != UNKNOWN:
+            return self.container.pod
+        return self.container.container
+
+    def _look_at_legacy(self) -> None:
+        """Find a container that is in no version 2 cgroup of its own, or a unit."""
+        for path in self.files.cgroups:
+            found = place(path)
+            if found.container_id or (found.unit and not self.place.unit):
+                self.path, self.place = path, found
+            if found.container_id:
+                return
+
+    def _container(self) -> tuple[Group, bool]:
+        """Return the labels, and whether a name is missing."""
+        where = self.place
+        if not where.container_id:
+            return Group(""), False
+        names = self._sources.pods.find(where.container_id, where.pod_uid)
+        is_pod = bool(where.pod_uid or names)
+        short = where.container_id[:SHORT_ID] if where.runtime != "lxc" else where.container_id
+        group = Group(
+            "",
+            container=(names and names.container) or short,
+            pod=names.pod if names else UNKNOWN if is_pod else "",
+            namespace=names.namespace if names else UNKNOWN if is_pod else "",
+        )
+        return group, is_pod and not (names and names.container)
+
+
+VALUES: Final[Mapping[str, Callable[[_Candidate], str]]] = {
+    "Comm": lambda candidate: candidate.task.name,
+    "ExeBase": lambda candidate: candidate.files.executable.rpartition("/")[2],
+    "ExeFull": lambda candidate: candidate.files.executable,
+    "Username": lambda candidate: candidate.user,
+    "PID": lambda candidate: str(candidate.task.pid),
+    "Cgroup": lambda candidate: candidate.path,
+    "Unit": lambda candidate: candidate.unit,
+    "Container": lambda candidate: candidate.container.container,
+    "Pod": lambda candidate: candidate.container.pod,
+    "Namespace": lambda candidate: candidate.container.namespace,
+}
+"""What the variables of a template stand for."""
+
+
+def _render(template: Template, candidate: _Candidate, matches: Mapping[str, str]) -> str:
+    return template.render(
+        {
+            variable: VALUES[variable](candidate)
+            if variable in VALUES
+            else matches.get(variable.removeprefix("Matches."), "")
+            for variable in template.variables
+        }
+    )
+
+
+def _matches(rule: Rule, candidate: _Candidate) -> Mapping[str, str] | None:
+    """Return the named groups of a rule that fits; None if it does not. Cheap questions first."""
+    task, found = candidate.task, dict[str, str]()
+    fits = (
+        (not rule.comm or task.name in rule.comm)
+        and (not rule.user or bool({candidate.user, str(task.uid)} & {*rule.user}))
+        and _fits_place(rule, candidate, found)
+        and (not rule.exe or _is_executable(rule.exe, candidate.files.executable))
+        and _fits_command_line(rule, candidate, found)
+    )
+    return found if fits else None
+
+
+def _fits_place(rule: Rule, candidate: _Candidate, found: dict[str, str]) -> bool:
+    where = candidate.container
+    return (
+        _any(rule.unit, candidate.unit, found, whole=True)
+        and _any(rule.container, where.container, found, whole=True)
+        and _any(rule.pod, where.pod, found, whole=True)
+        and _any(rule.namespace, where.namespace, found, whole=True)
+        and _any(rule.cgroup, candidate.path, found, whole=False)
+    )
+
+
+def _fits_command_line(rule: Rule, candidate: _Candidate, found: dict[str, str]) -> bool:
+    for expression in rule.cmdline:
+        groups = expression.search(candidate.files.command_line)
+        if groups is None:
+            return False
+        found.update(groups)
+    return True
+
+
+def _any(
+    expressions: Sequence[Expression], text: str, found: dict[str, str], *, whole: bool
+) -> bool:
+    """Tell whether none is asked for or one fits, and take over what it has named."""
+    if not expressions:
+        return True
+    if not text:
+        return False  # what there is not fits nothing, not even `.*`
+    for expression in expressions:
+        groups = expression.fullmatch(text) if whole else expression.search(text)
+        if groups is not None:
+            found.update(groups)
+            return True
+    return False
+
+
+def _is_executable(wanted: Sequence[str], path: str) -> bool:
+    return bool(path) and (path in wanted or path.rpartition("/")[2] in wanted)
+
+
+def legal(name: str) -> str:
+    """Return a name that can be shown and is nobody else's: `other` is the name of the rest."""
+    name = printable(name)[:MAX_NAME].strip() or UNNAMED
+    return f"{name}_" if RESERVED.fullmatch(name) else name

@@ -16,8 +16,8 @@ AF_INET = 2
 
 
 def command_name(raw: bytes) -> str:
-    """Decode a command name (char[16] of the kernel); what is not UTF-8 is replaced."""
-    return raw.partition(b"\0")[0].decode(errors="replace")
+    """Decode a command name (char[16] of the kernel); what can't be printed is replaced."""
+    return model.printable(raw.partition(b"\0")[0].decode(errors="replace"))
 
 
 def tasks(keys: Buffer, values: Buffer) -> tuple[model.TaskRecord, ...]:

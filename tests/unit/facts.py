@@ -6,8 +6,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from exporter import model
+from exporter.attribution.ledger import Ledger
+from exporter.attribution.namer import Namer, Sources
+from exporter.config.settings import Settings
 from exporter.kernel.tracer import Tracer
 from exporter.model import ProgramStatus, Snapshot, SocketWalk, TableStatus, TaskRecord
+from exporter.pods import Names
+from exporter.procfs import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -67,6 +72,34 @@ def snapshot(
         lost={("task", "full"): 0},
         tables=(TableStatus("tasks", len(tasks), 64),),
     )
+
+
+class NoPods:
+    """A host without Kubernetes, or one whose pods are told."""
+
+    def __init__(self, **names: Names) -> None:
+        self.names = names
+        self.generation = 0
+
+    def find(self, container_id: str, pod_uid: str) -> Names | None:
+        return self.names.get(container_id) or self.names.get(pod_uid)
+
+
+def namer(settings: Settings | None = None, **sources: Any) -> Namer:
+    """Return one that knows of nothing but what it is told: groups are command names."""
+    given = {
+        "cgroup_path": lambda _: "/",
+        "files": lambda _pid, _start: NOTHING,
+        "user": str,
+        "pods": NoPods(),
+        "has_legacy_cgroups": False,
+    }
+    return Namer(settings or Settings(), Sources(**given | sources))
+
+
+def ledger(max_exits: int = 1000, *, max_groups: int = 500, **sources: Any) -> Ledger:
+    """Return an empty ledger."""
+    return Ledger(namer(**sources), max_groups, max_exits)
 
 
 class FakeTracer(Tracer):

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.attribution.ledger import Ledger
-from exporter.attribution.namer import by_command
 from exporter.collector import Collector
+from exporter.config.settings import Settings
 from exporter.errors import MapReadError
 from exporter.metrics import Build
-from tests.unit.facts import SECOND, FakeTracer, process
+from tests.unit.facts import SECOND, FakeTracer, ledger, process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +22,7 @@ BUILD = Build("0", "3", "fake", "0", "6")
 
 def collector(tracer: FakeTracer) -> Collector:
     """Return a collector over a fake kernel."""
-    return Collector(tracer, Ledger(by_command), BUILD)
+    return Collector(tracer, ledger(), Settings(), BUILD)
 
 
 def scrape(target: Collector) -> dict[str, dict[tuple[str, ...], float]]:
@@ -106,12 +105,12 @@ def test_records_are_forgotten_after_they_are_accounted_for() -> None:
     """If the ledger fails, the kernel keeps the record."""
     old = process(10, end_ns=1 * SECOND)
 
-    def broken(_task: object) -> str:
+    def broken(_cgroup_id: int) -> str:
         raise ZeroDivisionError
 
-    for group_of, forgotten in ((by_command, [old.identity]), (broken, [])):
+    for sources, forgotten in (({}, [old.identity]), ({"cgroup_path": broken}, [])):
         tracer = FakeTracer(old)
-        Collector(tracer, Ledger(group_of), BUILD).expose()
+        Collector(tracer, ledger(**sources), Settings(), BUILD).expose()
         assert tracer.forgotten == forgotten
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter import config
+from exporter.config import flags
 from exporter.errors import ConfigError
 
 
@@ -20,7 +20,7 @@ from exporter.errors import ConfigError
 )
 def test_addresses(text: str, host: str, port: int, printed: str, reachable: str) -> None:
     """As Prometheus' exporters take them."""
-    address = config.address(text)
+    address = flags.address(text)
     assert address == (host, port)
     assert str(address) == printed
     assert address.reachable == reachable
@@ -33,7 +33,7 @@ def test_addresses(text: str, host: str, port: int, printed: str, reachable: str
 def test_bad_addresses(text: str) -> None:
     """The message helps without the manual."""
     with pytest.raises(ConfigError) as caught:
-        config.address(text)
+        flags.address(text)
     assert repr(text) in str(caught.value)
     assert "127.0.0.1:10048" in str(caught.value)
     assert caught.value.exit_status == 2
@@ -45,22 +45,22 @@ def test_bad_addresses(text: str) -> None:
 def test_bad_paths(text: str) -> None:
     """A path that another page has, or that no URL holds."""
     with pytest.raises(ConfigError, match=r"--web\.telemetry-path"):
-        config.telemetry_path(text)
+        flags.telemetry_path(text)
 
 
 def test_good_path() -> None:
     """It comes back as it is."""
-    assert config.telemetry_path("/a/b-c.d") == "/a/b-c.d"
+    assert flags.telemetry_path("/a/b-c.d") == "/a/b-c.d"
 
 
 @pytest.mark.parametrize("text", ["", "0", "11", "x", "-1", "1.5", "1e1", "٣", "9" * 99])
 def test_bad_numbers(text: str) -> None:
     """Both ends of the range are in the message."""
     with pytest.raises(ConfigError, match=r"--tasks\.max: found .* from 1 to 10"):
-        config.whole("--tasks.max", 1, 10, text)
+        flags.whole("--tasks.max", 1, 10, text)
 
 
 @pytest.mark.parametrize("number", [1, 10])
 def test_good_numbers(number: int) -> None:
     """The ends of the range belong to it."""
-    assert config.whole("--tasks.max", 1, 10, str(number)) == number
+    assert flags.whole("--tasks.max", 1, 10, str(number)) == number

@@ -11,20 +11,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from exporter import model
-from exporter.attribution.ledger import KEEP_NS, MAX_GROUPS, Ledger
-from exporter.attribution.namer import by_command
-from tests.unit.facts import SECOND, counters, process, snapshot, thread
+from exporter.attribution.ledger import KEEP_NS
+from exporter.config.settings import Settings
+from exporter.model import OTHER, Group
+from tests.unit.facts import SECOND, counters, ledger, process, snapshot, thread
 
 if TYPE_CHECKING:
     from exporter.model import Report, TaskRecord
 
+P, Q = Group("p"), Group("q")
 SENT = counters(udp_transmit_packets=23, udp_transmit_bytes=4099)
 MORE = counters(udp_transmit_packets=30, udp_transmit_bytes=5000)
-
-
-def ledger() -> Ledger:
-    """Return an empty ledger."""
-    return Ledger(by_command)
 
 
 def law_holds(report: Report) -> bool:
@@ -38,8 +35,8 @@ def law_holds(report: Report) -> bool:
 def test_a_process_is_in_its_group() -> None:
     """Two processes with one name are one group."""
     report = ledger().report(snapshot(process(10), process(11)))
-    assert report.groups == {"p": model.add(SENT, SENT)}
-    assert [p.pid for p in report.processes] == [10, 11]
+    assert report.groups == {P: model.add(SENT, SENT)}
+    assert list(report.processes) == [10, 11]
     assert law_holds(report)
 
 
@@ -56,15 +53,15 @@ def test_a_group_keeps_what_an_ended_process_used() -> None:
     ended = process(10, end_ns=100 * SECOND)
     for now in (100, 101):
         report = book.report(snapshot(ended, now=now))
-        assert report.exits == {("p", "exit"): 1}
-        assert report.exited == {"p": SENT}
+        assert report.exits == {(P, "exit"): 1}
+        assert report.exited == {P: SENT}
         (entry,) = report.exit_list
-        assert (entry.pid, entry.counters, entry.final) == (10, SENT, False)
+        assert (entry.task.pid, entry.task.counters, entry.final) == (10, SENT, False)
     report = book.report(snapshot())
-    assert report.groups == {"p": SENT}
-    assert report.exited == {"p": SENT}
+    assert report.groups == {P: SENT}
+    assert report.exited == {P: SENT}
     assert report.exit_list == (entry,)
-    assert report.processes == ()
+    assert report.processes == {}
 
 
 def test_late_packets_join_group_and_exited() -> None:
@@ -72,8 +69,8 @@ def test_late_packets_join_group_and_exited() -> None:
     book = ledger()
     book.report(snapshot(process(10, end_ns=100 * SECOND)))
     report = book.report(snapshot(process(10, end_ns=100 * SECOND, counters=MORE)))
-    assert report.groups == {"p": MORE}
-    assert report.exited == {"p": MORE}
+    assert report.groups == {P: MORE}
+    assert report.exited == {P: MORE}
 
 
 def test_a_process_that_sent_nothing_has_not_used_the_network() -> None:
@@ -81,7 +78,7 @@ def test_a_process_that_sent_nothing_has_not_used_the_network() -> None:
     book = ledger()
     silent = process(10, end_ns=100 * SECOND, counters=model.ZERO)
     assert book.report(snapshot(silent)).exits == {}
-    assert book.report(snapshot(silent._replace(counters=SENT))).exits == {("p", "exit"): 1}
+    assert book.report(snapshot(silent._replace(counters=SENT))).exits == {(P, "exit"): 1}
 
 
 def test_outcomes() -> None:
@@ -90,7 +87,7 @@ def test_outcomes() -> None:
         process(10 + n, end_ns=1, wait_status=status) for n, status in enumerate((0, 3 << 8, 9))
     ]
     report = ledger().report(snapshot(*ended))
-    assert report.exits == {("p", "exit"): 1, ("p", "error"): 1, ("p", "signal"): 1}
+    assert report.exits == {(P, "exit"): 1, (P, "error"): 1, (P, "signal"): 1}
 
 
 def test_a_new_name_leaves_the_past_where_it_was() -> None:
@@ -98,15 +95,15 @@ def test_a_new_name_leaves_the_past_where_it_was() -> None:
     book = ledger()
     book.report(snapshot(process(10, "old")))
     report = book.report(snapshot(process(10, "new", counters=MORE)))
-    assert report.groups == {"old": SENT, "new": model.subtract(MORE, SENT)}
+    assert report.groups == {Group("old"): SENT, Group("new"): model.subtract(MORE, SENT)}
 
 
 def test_a_pid_that_is_used_again_starts_anew() -> None:
     """The former process is still in the exit list; the pid's series is the new one's."""
     old, new = process(10, end_ns=99 * SECOND), process(10, "q", start=99, counters=MORE)
     report = ledger().report(snapshot(old, new))
-    assert [(p.pid, p.name) for p in report.processes] == [(10, "q")]
-    assert report.groups == {"p": SENT, "q": MORE}
+    assert [p.task.name for p in report.processes.values()] == ["q"]
+    assert report.groups == {P: SENT, Q: MORE}
 
 
 def test_records_may_go_when_nothing_can_join_them() -> None:
@@ -120,19 +117,19 @@ def test_records_may_go_when_nothing_can_join_them() -> None:
 
 def test_threads_are_shown_and_not_added() -> None:
     """A process has all its traffic already; a thread is a closer look at it."""
-    report = ledger().report(snapshot(process(10), thread(10, 12)))
-    assert report.groups == {"p": SENT}
-    assert [(t.pid, t.tid) for t in report.threads] == [(10, 12)]
+    report = ledger(settings=Settings(threads=True)).report(snapshot(process(10), thread(10, 12)))
+    assert report.groups == {P: SENT}
+    assert [m.labels for m in report.members["thread"]] == [("10", "12", "t")]
     assert report.tasks == {"process": 1, "thread": 1}
 
 
 def test_groups_are_bounded() -> None:
     """A program that changes its name for ever fills the list once; the rest is `other`."""
-    book = ledger()
-    names = [f"n{number}" for number in range(MAX_GROUPS + 23)]
+    book = ledger(max_groups=19)
+    names = [f"n{number}" for number in range(19 + 23)]
     report = book.report(snapshot(*(process(2 + n, name) for n, name in enumerate(names))))
-    assert len(report.groups) == MAX_GROUPS + 1
-    assert model.pick(report.groups["other"], "udp", "transmit", "packets") == 23 * 23
+    assert len(report.groups) == 20
+    assert model.pick(report.groups[OTHER], "udp", "transmit", "packets") == 23 * 23
     assert law_holds(report)
 
 

@@ -16,10 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.registry import Collector
 
 from exporter import metrics
-from exporter.attribution.ledger import Ledger
-from exporter.attribution.namer import by_command
+from exporter.attribution.bounds import Bounds
+from exporter.config.settings import Settings
 from exporter.model import ProgramStatus, RoundTrips, SocketRecord, SocketWalk, TcpTraffic
-from tests.unit.facts import SECOND, counters, process, snapshot, thread
+from tests.unit.facts import SECOND, counters, ledger, process, snapshot, thread
 
 HOSTILE = 'a"b\\c\nd{}, \ufffd'
 
@@ -40,10 +40,15 @@ def everything() -> list[metrics.Family]:
         unidentified={"kernel": counters(icmp_receive_packets=3, icmp_receive_bytes=252)},
     )
     walk = SocketWalk({"tcp": 0, "udp": 2, "icmp": 0, "other": 0}, (socket, socket))
-    report = Ledger(by_command).report(facts, walk.sockets)
+    settings = Settings(threads=True, sockets=True)
+    report = ledger(settings=settings).report(facts, walk.sockets)
+    shown = Bounds(settings.shown).choose(report, facts.now_ns)
     programs = [ProgramStatus("count_receive", "cgroup_skb/ingress", True, 3, 1500)]
     return [
-        *metrics.families(report, facts, walk, programs),
+        *metrics.families(report, shown, facts, walk, programs),
+        *metrics.information([("",) * len(metrics.INFORMATION)]),
+        *metrics.bound_families((), {"process": 23}),
+        *metrics.reload_families(metrics.Reload(success=True, at_seconds=1.5)),
         *metrics.build_families(metrics.Build("1", "2", "3", "4", "5")),
         *metrics.stage_families([metrics.Stage("settle", 0.25, True)]),
     ]
@@ -68,11 +73,11 @@ def test_names_and_labels() -> None:
     traffic = {
         "": ("protocol",),
         "unidentified_": ("reason", "protocol"),
-        "group_": ("group", "protocol"),
+        "group_": (*metrics.GROUP, "protocol"),
         "process_": ("pid", "process", "group", "protocol"),
         "thread_": ("pid", "tid", "thread", "protocol"),
-        "socket_": metrics.SOCKET_LABELS,
-        "exited_": ("group", "protocol"),
+        "socket_": metrics.SOCKET,
+        "exited_": (*metrics.GROUP, "protocol"),
     }
     expected = {
         f"netatop_{subject}{direction}_{unit}": set(labels)
@@ -83,18 +88,18 @@ def test_names_and_labels() -> None:
     expected |= {
         f"netatop_{subject}_tcp_{what}": set(labels)
         for subject, labels in (
-            ("group", ("group",)),
+            ("group", metrics.GROUP),
             ("process", ("pid", "process", "group")),
-            ("socket", metrics.SOCKET_LABELS),
+            ("socket", metrics.SOCKET),
         )
         for what in ("payload_receive_bytes", "payload_transmit_bytes", "retransmitted_packets")
     }
     expected |= {
-        "netatop_group_tcp_round_trip_seconds": {"group", "le"},
-        "netatop_exited_process_lifetime_seconds": {"group", "le"},
-        "netatop_exited_process_bytes": {"group", "le"},
+        "netatop_group_tcp_round_trip_seconds": {*metrics.GROUP, "le"},
+        "netatop_exited_process_lifetime_seconds": {*metrics.GROUP, "le"},
+        "netatop_exited_process_bytes": {*metrics.GROUP, "le"},
         "netatop_exit_list_evicted": set(),
-        "netatop_exited_processes": {"group", "outcome"},
+        "netatop_exited_processes": {*metrics.GROUP, "outcome"},
         "netatop_exit_list_processes": set(),
         "netatop_tasks": {"kind"},
         "netatop_sockets": {"protocol"},
@@ -104,6 +109,11 @@ def test_names_and_labels() -> None:
         "netatop_program_attached": {"program", "hook"},
         "netatop_program_run_seconds": {"program", "hook"},
         "netatop_program_runs": {"program", "hook"},
+        "netatop_process_info": set(metrics.INFORMATION),
+        "netatop_series": {"kind"},
+        "netatop_series_limit": {"kind"},
+        "netatop_config_last_reload_successful": set(),
+        "netatop_config_last_reload_success_timestamp_seconds": set(),
         "netatop_build_info": {"version", "python"},
         "netatop_loader_info": {"loader", "libbpf", "kernel"},
         "netatop_scrape_stage_duration_seconds": {"stage"},
@@ -149,20 +159,22 @@ def test_every_help_of_a_byte_counter_names_the_layer() -> None:
 def test_equal_sockets_are_one_series() -> None:
     """Two sockets with the same ends live in two network namespaces."""
     samples = {family.name: family.samples for family in everything()}
-    assert [s.value for s in samples["netatop_socket_transmit_bytes"]] == [2 * 82]
+    values = [s.value for s in samples["netatop_socket_transmit_bytes"] if s.labels["pid"] == "10"]
+    assert values == [2 * 82]
 
 
 def test_processes_show_only_protocols_that_they_used() -> None:
     """The others would be three quarters of all series."""
     samples = {family.name: family.samples for family in everything()}
-    assert {s.labels["protocol"] for s in samples["netatop_process_receive_bytes"]} == {"udp"}
+    own = (s for s in samples["netatop_process_receive_bytes"] if s.labels["pid"] == "10")
+    assert [s.labels["protocol"] for s in own] == ["udp"]
     assert len({s.labels["protocol"] for s in samples["netatop_group_receive_bytes"]}) == 4
 
 
 def test_run_times_only_with_the_kernels_statistics() -> None:
     """Zeros would say that nothing runs."""
     programs = [ProgramStatus("count_receive", "cgroup_skb/ingress", True, 0, 0)]
-    names = {family.name for family in metrics.families(None, None, None, programs)}
+    names = {family.name for family in metrics.families(None, {}, None, None, programs)}
     assert names == {"netatop_program_attached"}
 
 

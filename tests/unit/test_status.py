@@ -6,13 +6,12 @@ from __future__ import annotations
 import pytest
 
 from exporter import client, status
-from exporter.attribution.ledger import Ledger
-from exporter.attribution.namer import by_command
 from exporter.collector import Collector
-from exporter.config import Address
+from exporter.config.flags import Address
+from exporter.config.settings import Settings
 from exporter.errors import ServeError
 from exporter.metrics import Build
-from tests.unit.facts import FakeTracer, counters, process
+from tests.unit.facts import FakeTracer, counters, ledger, process
 
 
 def test_totals_and_unidentified() -> None:
@@ -20,7 +19,7 @@ def test_totals_and_unidentified() -> None:
     tracer = FakeTracer(process(10))
     strange = counters(udp_transmit_packets=5, udp_transmit_bytes=77)
     tracer.snapshot.unidentified["kernel"] = strange  # type: ignore[index]
-    exposition = Collector(tracer, Ledger(by_command), Build("", "", "", "", "")).expose()
+    exposition = Collector(tracer, ledger(), Settings(), Build("", "", "", "", "")).expose()
     lines = status.report(exposition.decode()).splitlines()
     assert [line.split() for line in lines if line.startswith("udp transmit")] == [
         ["udp", "transmit", "28", "4176", "5", "77"]
