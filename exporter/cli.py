@@ -74,8 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(words)
     except NetatopError as error:
-        for line in str(error).splitlines():
-            print(f"{PROGRAM}: {line}", file=sys.stderr)
+        # A line for each mistake in a file; other errors may quote what libbpf has said.
+        lines = str(error).splitlines() if isinstance(error, ConfigError) else [str(error)]
+        print(*(f"{PROGRAM}: {line}" for line in lines), sep="\n", file=sys.stderr)
         return error.exit_status
     except OSError as error:
         # Standard output: whatever else is opened has errors of its own. Python must not try to

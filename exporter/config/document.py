@@ -45,7 +45,7 @@ def parse(data: bytes, name: str) -> Settings:
     problems = Problems()
     settings: Settings | None = None
     root = _compose(data, problems)
-    if root is not None:
+    if root is not None and (root.value or not isinstance(root, yaml.ScalarNode)):
         settings = ROOT.read(root, (), problems)
     if problems:
         raise ConfigError(

@@ -11,11 +11,12 @@ from exporter.attribution.namer import Namer, Sources
 from exporter.config.settings import Settings
 from exporter.kernel.tracer import Tracer
 from exporter.model import ProgramStatus, Snapshot, SocketWalk, TableStatus, TaskRecord
-from exporter.pods import Names
 from exporter.procfs import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from exporter.pods import Names
 
 SECOND = 10**9
 

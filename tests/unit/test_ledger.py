@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from exporter import model
 from exporter.attribution.ledger import KEEP_NS
+from exporter.config import document
 from exporter.config.settings import Settings
 from exporter.model import OTHER, Group
 from tests.unit.facts import SECOND, counters, ledger, process, snapshot, thread
@@ -140,12 +141,20 @@ def test_unidentified_is_part_of_the_total() -> None:
     assert report.total == model.add(SENT, MORE)
 
 
+RULES = (
+    "",
+    "groups: [{name: all}]",
+    "groups: [{comm: [a], name: other}, {comm: [b], name: 'x{{.PID}}'}]",
+    "groups: [{user: ['0'], comm: [a, b], name: '{{.Comm}}{{.Username}}'}, {threads: true}]",
+)
+
+
 class Kernel(RuleBasedStateMachine):
     """A kernel whose processes do what they like, and a ledger that reads it now and then."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.book = ledger()
+        self.book = ledger(max_groups=4)
         self.tasks: dict[int, TaskRecord] = {}
         self.truth = model.ZERO
         self.now = 1
@@ -188,6 +197,16 @@ class Kernel(RuleBasedStateMachine):
         if not task.end_ns:
             self.tasks[task.identity] = task._replace(end_ns=self.now * SECOND, wait_status=status)
 
+    @rule(rules=st.sampled_from(RULES))
+    def reload(self, rules: str) -> None:
+        """Apply another configuration: groups have other names from now on."""
+        self.book.namer = namer(document.parse(rules.encode(), "f.yml"))
+
+    @rule(limit=st.integers(1, 6))
+    def change_limit(self, limit: int) -> None:
+        """Permit more or fewer groups."""
+        self.book.max_groups = limit
+
     @rule(seconds=st.integers(1, 20))
     def wait(self, seconds: int) -> None:
         """Let time pass."""
@@ -220,7 +239,7 @@ class Kernel(RuleBasedStateMachine):
 
 
 KernelTest = Kernel.TestCase
-KernelTest.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+KernelTest.settings = settings(max_examples=2000, stateful_step_count=40, deadline=None)
 
 
 @given(st.lists(st.integers(0, 2**62), min_size=16, max_size=16))
