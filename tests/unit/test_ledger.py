@@ -15,7 +15,7 @@ from exporter.attribution.ledger import KEEP_NS
 from exporter.config import document
 from exporter.config.settings import Settings
 from exporter.model import OTHER, Group
-from tests.unit.facts import SECOND, counters, ledger, process, snapshot, thread
+from tests.unit.facts import SECOND, counters, ledger, namer, process, snapshot, thread
 
 if TYPE_CHECKING:
     from exporter.model import Report, TaskRecord
