@@ -27,6 +27,7 @@ def name() -> str:
 def exporter() -> Iterator[Program]:
     """Return an exporter with default settings that many tests share."""
     with program.serve() as shared:
+        shared.is_ours = False
         yield shared
 
 

@@ -22,6 +22,13 @@ NEVER_FALL: Final = re.compile(
     r"|netatop_group_tcp_.*|netatop_exited_process_(lifetime_seconds|bytes)_.*"
 )
 
+KINDS: Final = {
+    "group": re.compile("netatop_(group|exited)_"),
+    "process": re.compile("netatop_process_"),
+    "thread": re.compile("netatop_thread_"),
+    "socket": re.compile("netatop_socket_"),
+}
+
 
 class Exposition:
     """The samples of one scrape."""
@@ -75,6 +82,33 @@ class Exposition:
             exited = self.traffic("exited_", protocol=protocol)
             assert all(exited[name] <= groups[name] for name in exited), protocol
 
+    def check_series(self) -> None:
+        """There are as many series of each kind as it says, and not more than it promises."""
+        for kind, pattern in KINDS.items():
+            count = sum(bool(pattern.match(name)) for name, _ in self.samples)
+            assert count == self.sum("netatop_series", kind=kind), kind
+            if self.series("netatop_series_limit", kind=kind):
+                assert count <= self.sum("netatop_series_limit", kind=kind), kind
+
+    def check_members(self, before: Exposition) -> None:
+        """All that groups grew by can be seen in the series of processes, `other` included.
+
+        As Prometheus sees it: only what is in two scrapes, one after the other, can grow.
+        """
+        for direction in DIRECTIONS:
+            for unit in UNITS:
+                name = f"netatop_{{}}_{direction}_{unit}_total"
+                for protocol in PROTOCOLS:
+                    labels = {"protocol": protocol}
+                    new, old = (x.series(name.format("process"), **labels) for x in (self, before))
+                    seen = sum(
+                        value - old[key] if value >= old[key] else value
+                        for key, value in new.items()
+                        if key in old
+                    )
+                    groups = [x.sum(name.format("group"), **labels) for x in (before, self)]
+                    assert seen == groups[1] - groups[0], (direction, unit, protocol)
+
     def check_growth(self, before: Exposition) -> None:
         """Whatever must never fall has not fallen, and no series of it has gone."""
         for key, value in before._lasting():
@@ -82,4 +116,8 @@ class Exposition:
             assert self.samples[key] >= value, f"series fell: {key}"
 
     def _lasting(self) -> Iterator[tuple[tuple[str, Labels], float]]:
-        return ((k, v) for k, v in self.samples.items() if NEVER_FALL.fullmatch(k[0]))
+        return (
+            (k, v)
+            for k, v in self.samples.items()
+            if NEVER_FALL.fullmatch(k[0]) or ("pid", "other") in k[1]
+        )

@@ -80,6 +80,8 @@ class Program:
         self._log = log
         self._path = path
         self._last: Exposition | None = None
+        self.is_ours = True
+        """Nobody else scrapes it: what one scrape has seen, the next one does not see as new."""
 
     @property
     def pid(self) -> int:
@@ -111,8 +113,11 @@ class Program:
         assert answer.status == 200, answer
         found = Exposition(answer.body.decode(), openmetrics=openmetrics)
         found.check_law()
+        found.check_series()
         if self._last:
             found.check_growth(self._last)
+            if self.is_ours:
+                found.check_members(self._last)
         self._last = found
         return found
 
@@ -123,6 +128,12 @@ class Program:
             return self.ask("/readyz").status == 200
         except OSError:
             return False
+
+    def reload(self) -> None:
+        """Have it read its configuration again, and wait until that is applied."""
+        before = self.log.count(": applied")
+        self.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: self.log.count(": applied") > before, "the configuration is applied")
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit status."""

@@ -170,6 +170,7 @@ def test_output_to_a_full_disk(words: tuple[str, ...]) -> None:
 def test_status_agrees_with_metrics() -> None:
     """Its totals, and what of them is unidentified, are those of /metrics."""
     with program.serve() as exporter:
+        exporter.is_ours = False  # `status` scrapes too
         with contextlib.closing(workers.udp_socket()) as stray:
             for _ in range(17):
                 stray.sendto(bytes(19), (program.LOCAL, CLOSED_PORT))

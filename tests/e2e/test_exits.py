@@ -192,7 +192,7 @@ def test_record(
     assert isinstance(entry.pop("number"), int)
     cgroup, cgroup_id = _our_cgroup()
     assert (entry.pop("cgroup"), entry.pop("cgroup_id")) == (cgroup, cgroup_id)
-    for what in ("runtime", "container_id", "pod_uid", "unit"):
+    for what in ("runtime", "container_id", "pod_uid", "unit", "container", "pod", "namespace"):
         entry.pop(what)  # wherever the tests run
     nothing = dict.fromkeys(workers.traffic(0, 0), 0)
     assert entry == {

@@ -19,13 +19,13 @@ class Run(NamedTuple):
     first: int
 
 
-def compile_in(folder: Path, name: str) -> Path:
+def compile_in(folder: Path, name: str, source: Path = SOURCE) -> Path:
     """Compile it under a name, which is what its processes are called."""
     if shutil.which("clang") is None:
         message = "needs clang: apt-get install clang"
         raise RuntimeError(message)
     built = folder / name
-    subprocess.run(["clang", "-O2", "-Wall", "-Werror", SOURCE, "-o", built], check=True)
+    subprocess.run(["clang", "-O2", "-Wall", "-Werror", source, "-o", built], check=True)
     return built
 
 
