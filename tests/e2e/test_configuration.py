@@ -209,7 +209,7 @@ def test_limits_of_threads_and_sockets(file: Path, name: str, what: str) -> None
             used = workers.traffic(sum(shares.values()), SIZE)
             assert found.traffic(f"{what}_", pid="other", protocol="udp") == used
             team.tell()
-            team.wait()
+            assert team.hear() == "over"
         # Threads and sockets are gone; what they had used is where it was.
         found = exporter.scrape()
         assert found.traffic(f"{what}_", pid="other", protocol="udp") == used
