@@ -42,7 +42,7 @@ class Collector:
     ) -> None:
         self._tracer = tracer
         self._ledger = ledger
-        self._bounds = Bounds(settings.shown)
+        self._bounds = Bounds(settings.series_limits)
         self._build = build
         self.settings = settings
         self.reload: metrics.Reload | None = None
@@ -83,7 +83,7 @@ class Collector:
         """Name and bound in another way from now on; what was counted stays where it is."""
         with self._lock:
             self.settings = settings
-            self._bounds.limits = settings.shown
+            self._bounds.limits = settings.series_limits
             self._ledger.namer = namer
             self._ledger.max_groups = settings.limits.groups
 
@@ -124,7 +124,7 @@ class Collector:
         if report:
             pids = (int(member.labels[0]) for member in shown["process"][:-1])
             found += metrics.information(self._describe(report, pids))
-            limits = {"group": self.settings.limits.groups, **self.settings.shown}
+            limits = {"group": self.settings.limits.groups, **self.settings.series_limits}
             found += metrics.bound_families(found, limits)
         return found
 

@@ -11,7 +11,18 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from exporter.config.expression import Expression
-from exporter.config.kinds import Conflict, Section, Several, Switch, Text, Whole, option
+from exporter.config.kinds import (
+    Conflict,
+    Path,
+    Section,
+    Several,
+    Switch,
+    Text,
+    Whole,
+    option,
+    shown,
+)
+from exporter.config.remotes import MOST, AddressClass, Remotes, remotes
 from exporter.config.template import ACCEPTED, Template
 
 if TYPE_CHECKING:
@@ -176,6 +187,16 @@ class Settings:
     sockets: bool = option(
         Switch(), "Whether the sockets of all groups have series, as by --collector.sockets.", False
     )
+    remotes: bool = option(
+        Switch(),
+        "Whether groups have series by class of remote address, as by --collector.remotes.",
+        False,
+    )
+    address_classes: tuple[AddressClass, ...] = option(
+        Several(Section(AddressClass)),
+        "Classes of remote addresses beside `loopback`, `lan` and `internet`, which is the rest.",
+        (),
+    )
     limits: Limits = option(Section(Limits), "How many have series of their own.", Limits())
     kubernetes: Kubernetes = option(
         Section(Kubernetes), "Where the names of pods are.", Kubernetes()
@@ -192,7 +213,12 @@ class Settings:
         return self.sockets or any(rule.sockets for rule in self.groups)
 
     @property
-    def shown(self) -> Mapping[str, int]:
+    def classes(self) -> Remotes | None:
+        """Return the classes of remote addresses; None if they are not told apart."""
+        return remotes(self.address_classes) if self.remotes else None
+
+    @property
+    def series_limits(self) -> Mapping[str, int]:
         """Return the limits of the kinds that have series of their own."""
         limits = self.limits
         return {
@@ -202,7 +228,11 @@ class Settings:
         }
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Tell of a rule that can never fit, because one before it always does."""
+        """Tell of rules that can never fit, and of classes that are told twice."""
+        yield from self._rule_conflicts()
+        yield from self._class_conflicts()
+
+    def _rule_conflicts(self) -> Iterator[Conflict]:
         for number, rule in enumerate(self.groups[:-1]):
             if not any(rule.conditions):
                 yield Conflict(
@@ -217,3 +247,22 @@ class Settings:
                     f"what groups[{first}] asks for already",
                     "another condition",
                 )
+
+    def _class_conflicts(self) -> Iterator[Conflict]:
+        names: set[str] = set()
+        prefixes: dict[str, str] = {}
+        for number, one in enumerate(self.address_classes):
+            if one.name in names:
+                place: Path = ("address_classes", number, "name")
+                yield Conflict(place, f"{shown(one.name)} again", "a name of its own")
+            names.add(one.name)
+            for index, prefix in enumerate(one.addresses):
+                if prefix in prefixes:
+                    place = ("address_classes", number, "addresses", index)
+                    what = f"{prefix}, which is in the class {shown(prefixes[prefix])} already"
+                    yield Conflict(place, what, "each prefix once")
+                prefixes[prefix] = one.name
+        total = len(remotes(self.address_classes).names)
+        if total > MOST:
+            what = f"{total} classes, the built-in ones included"
+            yield Conflict(("address_classes",), what, f"up to {MOST}")

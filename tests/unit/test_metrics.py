@@ -42,7 +42,7 @@ def everything() -> list[metrics.Family]:
     walk = SocketWalk({"tcp": 0, "udp": 2, "icmp": 0, "other": 0}, (socket, socket))
     settings = Settings(threads=True, sockets=True)
     report = ledger(settings=settings).report(facts, walk.sockets)
-    shown = Bounds(settings.shown).choose(report, facts.now_ns)
+    shown = Bounds(settings.series_limits).choose(report, facts.now_ns)
     programs = [ProgramStatus("count_receive", "cgroup_skb/ingress", True, 3, 1500)]
     return [
         *metrics.families(report, shown, facts, walk, programs),
