@@ -29,7 +29,7 @@ struct lane {
 	/* What TCP had said at the last settle: bytes received, or acknowledged; segments sent again. */
 	__u64 payload;
 	__u64 retransmits;
-	__u64 last; /* packet, as it was added */
+	__u64 last;   /* packet, as it was added */
 	__u64 remote; /* of the last IPv4 packet, see remote_of() */
 	__u64 _pad;
 };
@@ -40,8 +40,7 @@ struct lane {
 #define LANE_REMOTE ((__u64)(REMOTES - 1) << LANE_REMOTE_SHIFT)
 #define LANE_AMOUNT ((1ULL << LANE_REMOTE_SHIFT) - 1) /* packets and bytes */
 #define LANE_AT_ONCE (1ULL << 63)
-#define LANE_HURRY \
-	(LANE_AT_ONCE | 1ULL << (LANE_REMOTE_SHIFT - 1) | 1ULL << (LANE_BYTES_SHIFT - 1))
+#define LANE_HURRY (LANE_AT_ONCE | 1ULL << (LANE_REMOTE_SHIFT - 1) | 1ULL << (LANE_BYTES_SHIFT - 1))
 
 static __always_inline __u64 lane_word(struct traffic traffic, __u64 remote)
 {

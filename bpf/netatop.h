@@ -47,7 +47,7 @@ struct counters {
  * User space names them and gives prefixes; the longest that matches decides.
  */
 #define REMOTES 16
-#define REMOTE_UNKNOWN 0	    /* no prefix matches */
+#define REMOTE_UNKNOWN 0	  /* no prefix matches */
 #define REMOTE_NONE (REMOTES - 1) /* no IP address: packet sockets */
 
 /* Key of the table `remote_prefixes`: a prefix of an IPv6 address, IPv4 mapped into it. */

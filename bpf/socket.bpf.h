@@ -615,7 +615,8 @@ static __noinline int count_aside(struct __sk_buff *skb, __u32 direction)
 		add_packet(skb, meter, direction, traffic);
 	else
 		account(owner, skb_protocol(skb), direction,
-			lane_word(traffic, settings.count_remotes ? skb_remote(skb, direction) : 0));
+			lane_word(traffic,
+				  settings.count_remotes ? skb_remote(skb, direction) : 0));
 	return 0;
 }
 
