@@ -77,7 +77,8 @@ def _whole(
 ) -> Iterator[tuple[int, layouts.Task]]:
     """Read again what was read in the middle of an addition."""
     tries = iter(range(TRIES))
-    for identity, task in found:
+    for identity, first in found:
+        task = first
         while _is_torn(identity, task) and next(tries, None) is not None:
             time.sleep(PAUSE)
             (task,) = layouts.Task.unpack_all(again(identity))

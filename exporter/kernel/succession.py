@@ -141,7 +141,9 @@ def _is_movable(about: bytes, plan: Plan) -> bool:
         return False
     try:
         said = json.loads(about)
-        return bool(said["format"] == FORMAT and said["cgroup_id"] == plan.read_settings().cgroup_id)
+        return bool(
+            said["format"] == FORMAT and said["cgroup_id"] == plan.read_settings().cgroup_id
+        )
     except (ValueError, KeyError, TypeError):
         return False
 
