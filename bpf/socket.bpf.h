@@ -135,6 +135,15 @@ struct kind {
 };
 
 /*
+ * Is it a struct tcp_sock? A raw socket of the same protocol is not, nor are the kernel's own, which it
+ * sends RSTs through (net/ipv4/tcp_ipv4.c, ipv4_tcp_sk): beyond them is other memory.
+ */
+static __always_inline bool is_tcp(struct kind *kind)
+{
+	return kind->type == SOCK_STREAM && kind->protocol == IPPROTO_TCP;
+}
+
+/*
  * NULL if the kernel refuses the storage. Two processors that open it at once get the same one.
  * An accepted connection has no file before it is accepted: where the walk goes by files, its packets
  * are settled at once until somebody uses it.
@@ -146,7 +155,7 @@ static __noinline struct meter *open_meter(void *sk, struct kind *kind, __u64 co
 
 	fresh.user[USER_CREATOR] = creator;
 	fresh.raw = kind->type == SOCK_RAW;
-	fresh.tcp = kind->protocol == IPPROTO_TCP;
+	fresh.tcp = is_tcp(kind);
 	if (fresh.raw || (accepted && settings.walk_files)) {
 		fresh.lane[DIRECTION_RECEIVE].word = LANE_AT_ONCE;
 		fresh.lane[DIRECTION_TRANSMIT].word = LANE_AT_ONCE;
@@ -242,8 +251,8 @@ static __always_inline bool is_subflow(struct sock *sk)
 {
 	struct tcp_sock *tcp = (struct tcp_sock *)sk;
 
-	return sk->sk_protocol == IPPROTO_TCP && bpf_core_field_exists(tcp->is_mptcp) &&
-	       BPF_CORE_READ_BITFIELD_PROBED(tcp, is_mptcp);
+	return sk->sk_type == SOCK_STREAM && sk->sk_protocol == IPPROTO_TCP &&
+	       bpf_core_field_exists(tcp->is_mptcp) && BPF_CORE_READ_BITFIELD_PROBED(tcp, is_mptcp);
 }
 
 /*
@@ -557,7 +566,8 @@ static __always_inline bool knows_mptcp(void)
 
 /*
  * A subflow has no meter: its packets are added to that of the MPTCP socket, which the process has.
- * False: it is no subflow.
+ * False: it is no subflow. To be called for a struct tcp_sock only: the helper believes the protocol
+ * alone (net/mptcp/bpf.c), and follows whatever it finds where another socket has ended.
  */
 static __always_inline bool count_subflow(struct __sk_buff *skb, struct bpf_sock *sk,
 					  __u32 direction, struct traffic traffic)
@@ -602,7 +612,7 @@ static __noinline int count_aside(struct __sk_buff *skb, __u32 direction)
 
 	if (!sk)
 		return 0; /* for the verifier */
-	if (kind.protocol == IPPROTO_TCP && count_subflow(skb, sk, direction, traffic))
+	if (is_tcp(&kind) && count_subflow(skb, sk, direction, traffic))
 		return 0;
 	listener = bpf_sk_storage_get(&listeners, sk, 0, 0);
 	if (!listener && kind.of_kernel) {
