@@ -30,7 +30,7 @@ struct lane {
 	__u64 payload;
 	__u64 retransmits;
 	__u64 last;   /* packet, as it was added */
-	__u64 remote; /* of the last IPv4 packet, see remote_of() */
+	__u64 remote; /* of the last IPv4 packet, see remote.bpf.h */
 	__u64 _pad;
 };
 
@@ -121,6 +121,24 @@ struct {
 	__type(key, struct remote_prefix);
 	__type(value, __u32);
 } remote_prefixes SEC(".maps");
+
+/*
+ * What a processor has found there lately, so that it need not search again: prefixes stay as they are
+ * as long as the object does. See remote.bpf.h.
+ */
+struct found_remote {
+	__u64 state;
+	__u64 address[2];
+};
+
+#define FOUND_REMOTES_BITS 8
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1 << FOUND_REMOTES_BITS);
+	__type(key, __u32);
+	__type(value, struct found_remote);
+} found_remotes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -519,7 +519,7 @@ static __always_inline void add_packet_of_class(struct __sk_buff *skb, struct me
 						__u32 direction, struct traffic traffic)
 {
 	struct lane *lane = &meter->lane[direction & 1];
-	__u64 packet = lane_word(traffic, remote_of(skb, lane, direction));
+	__u64 packet = lane_word(traffic, skb_remote(skb, lane, direction));
 	__u64 before = lane->word, after = joined(before, packet);
 
 	if (after && __sync_val_compare_and_swap(&lane->word, before, after) == before)
@@ -625,8 +625,8 @@ static __noinline int count_aside(struct __sk_buff *skb, __u32 direction)
 		add_packet(skb, meter, direction, traffic);
 	else
 		account(owner, skb_protocol(skb), direction,
-			lane_word(traffic,
-				  settings.count_remotes ? skb_remote(skb, direction) : 0));
+			lane_word(traffic, settings.count_remotes ? read_remote(skb, direction) :
+								    REMOTE_UNKNOWN));
 	return 0;
 }
 

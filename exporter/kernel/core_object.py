@@ -228,7 +228,7 @@ class CoreObject:
             error=unexpected("settings"),
         )
         self._size("tasks", self.plan.max_tasks)
-        self._size("remote_prefixes", max(len(self._options.remotes), 1))
+        self._size("remote_prefixes", len(self._options.remotes) + 1)
         for program in NETFILTER:  # libbpf knows the type by its section since 1.3
             self._bpf.bpf_program__set_type(self._programs[program], netfilter.PROGRAM_TYPE)
             self._bpf.bpf_program__set_expected_attach_type(

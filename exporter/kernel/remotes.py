@@ -12,12 +12,14 @@ from exporter.kernel import layouts
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+NOT_IPV6: Final = ("0.0.0.0/0", 0)
+"""Mapped, IPv4 is in ::/0 too; but who writes that does not mean it."""
 MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
 def entries(remotes: Iterable[tuple[str, int]]) -> Iterator[tuple[bytes, bytes]]:
     """Yield keys and values of the table `remote_prefixes`."""
-    for prefix, remote in remotes:
+    for prefix, remote in dict((NOT_IPV6, *remotes)).items():
         network = ipaddress.ip_network(prefix)
         address = network.network_address.packed
         bits = network.prefixlen
