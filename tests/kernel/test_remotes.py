@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import socket
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -236,6 +237,44 @@ def test_udp_server(place: Place, family: int) -> None:
     }
     place.assert_same(passed, lab.right, server.pid)
     place.assert_same(passed, lab.left, *(client.pid for client in clients))
+
+
+NETWORKS: Final = {
+    4: {WIDE: "10.2.0.0/16", OTHER: "172.17.0.0/16"},
+    6: {WIDE: "fd00:2::/64", OTHER: "2001:db8:3:1::/64"},
+}
+"""Whose addresses are all the right end's."""
+
+
+def test_many_hosts(place: Place, family: int) -> None:
+    """More of them than are remembered, from two processors: what was found is found again."""
+    lab, hosts = place.lab, 1009
+    for network in NETWORKS[family].values():
+        via = ("route", "add", network, "via", lab.right.address(family))
+        run("ip", "-n", lab.left.namespace.name, f"-{family}", *via)
+        local = ("route", "add", "local", network, "dev", "lo")
+        run("ip", "-n", lab.right.namespace.name, f"-{family}", *local)
+    plan = [
+        Shots(str(ipaddress.ip_network(network)[number]), 1, 101)
+        for number in range(1, hosts + 1)
+        for network in NETWORKS[family].values()
+    ]
+    start = lab.read()
+    receiver = lab.start(workload.drain_udp, ANY[family], at=lab.right)
+    receiver.hear()
+    senders = [lab.start(scatter, 3, plan, "", processor, at=lab.left) for processor in range(2)]
+    for sender in senders:
+        sender.hear()
+    for sender in senders:
+        sender.tell()
+    for sender in senders:
+        sender.wait()
+    passed = lab.since(start)
+    sent = (0, 0, 3 * hosts, 3 * hosts * (HEADERS[family] + 101))
+    for sender in senders:
+        assert _classes(passed.records[sender.pid]) == {WIDE: sent, OTHER: sent}
+    place.assert_same(passed, lab.left, *(sender.pid for sender in senders))
+    place.assert_same(passed, lab.right, receiver.pid)
 
 
 def test_udp_elsewhere(place: Place, family: int) -> None:
