@@ -2,9 +2,9 @@
 /*
  * Load over loopback from one process to another, each on a processor of its own, for so many seconds.
  *
- *	load udp|bulk|bytes|echo|connect|exits SECONDS
+ *	load udp|udp6|hosts|bulk|bytes|echo|connect|exits SECONDS
  *
- * udp: datagrams of 200 bytes; bulk: one TCP stream; bytes: the same, but one byte a call; echo: one
+ * udp: datagrams of 200 bytes; udp6: over IPv6; hosts: each from and to another of 64 addresses; bulk: one TCP stream; bytes: the same, but one byte a call; echo: one
  * byte there and back over TCP; connect: TCP connections that carry one byte there and back; exits:
  * processes that send one datagram and exit, on all processors. Prints how much one second moved, and
  * one second of processor time of all processes: datagrams, bytes, round trips, connections, processes.
@@ -31,11 +31,19 @@
 #define CHUNK (128 * 1024)
 
 static char buffer[CHUNK];
-static struct sockaddr_in address = {.sin_family = AF_INET};
+static struct sockaddr_in6 six = {.sin6_family = AF_INET6};
+static struct sockaddr_in four = {.sin_family = AF_INET};
+static struct sockaddr *address = (struct sockaddr *)&four;
+static socklen_t address_length = sizeof(four);
 
 static bool is(const char *mode, const char *name)
 {
 	return !strcmp(mode, name);
+}
+
+static bool is_datagrams(const char *mode)
+{
+	return is(mode, "udp") || is(mode, "udp6") || is(mode, "hosts");
 }
 
 static double now(void)
@@ -74,12 +82,10 @@ static int check(int result, const char *what)
 
 static int bound(int type)
 {
-	int fd = check(socket(AF_INET, type, 0), "socket");
-	socklen_t length = sizeof(address);
+	int fd = check(socket(address->sa_family, type, 0), "socket");
 
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	check(bind(fd, (struct sockaddr *)&address, length), "bind");
-	check(getsockname(fd, (struct sockaddr *)&address, &length), "getsockname");
+	check(bind(fd, address, address_length), "bind");
+	check(getsockname(fd, address, &address_length), "getsockname");
 	if (type == SOCK_STREAM)
 		check(listen(fd, 128), "listen");
 	return fd;
@@ -87,9 +93,9 @@ static int bound(int type)
 
 static int connected(int type)
 {
-	int fd = check(socket(AF_INET, type, 0), "socket"), on = 1;
+	int fd = check(socket(address->sa_family, type, 0), "socket"), on = 1;
 
-	check(connect(fd, (struct sockaddr *)&address, sizeof(address)), "connect");
+	check(connect(fd, address, address_length), "connect");
 	if (type == SOCK_STREAM)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	return fd;
@@ -100,7 +106,7 @@ static void serve(const char *mode, int fd)
 	int waiting;
 
 	/* Never sleeps: waking it would be most of the sender's work, and on a virtual machine an exit. */
-	if (is(mode, "udp"))
+	if (is_datagrams(mode))
 		for (;;)
 			if (!ioctl(fd, FIONREAD, &waiting) && waiting)
 				recv(fd, buffer, sizeof(buffer), 0);
@@ -130,11 +136,33 @@ static long exits(int fd)
 	return CHILDREN;
 }
 
+#define HOSTS 64
+
+/* 127.0.0.1 and so on, with the same number at both ends. */
+static long send_to_next_host(int fd)
+{
+	static unsigned int number;
+	union {
+		struct cmsghdr head;
+		char space[CMSG_SPACE(sizeof(struct in_pktinfo))];
+	} control = {.head = {CMSG_LEN(sizeof(struct in_pktinfo)), IPPROTO_IP, IP_PKTINFO}};
+	struct in_pktinfo from = {.ipi_spec_dst = {htonl(INADDR_LOOPBACK + number++ % HOSTS)}};
+	struct sockaddr_in to = four;
+	struct iovec data = {buffer, DATAGRAM};
+	struct msghdr message = {&to, sizeof(to), &data, 1, &control, sizeof(control), 0};
+
+	to.sin_addr = from.ipi_spec_dst;
+	memcpy(CMSG_DATA(&control.head), &from, sizeof(from));
+	return sendmsg(fd, &message, 0) == DATAGRAM;
+}
+
 static long step(const char *mode, int fd)
 {
 	if (is(mode, "exits"))
 		return exits(fd);
-	if (is(mode, "udp"))
+	if (is(mode, "hosts"))
+		return send_to_next_host(fd);
+	if (is(mode, "udp") || is(mode, "udp6"))
 		return send(fd, buffer, DATAGRAM, 0) == DATAGRAM;
 	if (is(mode, "bulk"))
 		return check(send(fd, buffer, CHUNK, 0), "send");
@@ -153,15 +181,21 @@ static long step(const char *mode, int fd)
 int main(int argc, char **argv)
 {
 	const char *mode = argc == 3 ? argv[1] : "";
-	bool datagrams = is(mode, "udp") || is(mode, "exits");
+	bool datagrams = is_datagrams(mode) || is(mode, "exits");
 	int type = datagrams ? SOCK_DGRAM : SOCK_STREAM, fd;
 	double start, end;
 	long moved = 0;
 	pid_t server;
 
-	if (!is(mode, "udp") && !is(mode, "bulk") && !is(mode, "bytes") && !is(mode, "echo") &&
-	    !is(mode, "connect") && !is(mode, "exits"))
-		errx(2, "usage: load udp|bulk|bytes|echo|connect|exits SECONDS");
+	if (!datagrams && !is(mode, "bulk") && !is(mode, "bytes") && !is(mode, "echo") &&
+	    !is(mode, "connect"))
+		errx(2, "usage: load udp|udp6|hosts|bulk|bytes|echo|connect|exits SECONDS");
+	six.sin6_addr = in6addr_loopback;
+	four.sin_addr.s_addr = htonl(is(mode, "hosts") ? INADDR_ANY : INADDR_LOOPBACK);
+	if (is(mode, "udp6")) {
+		address = (struct sockaddr *)&six;
+		address_length = sizeof(six);
+	}
 	fd = bound(type);
 	server = check(fork(), "fork");
 	if (!server) {
@@ -175,7 +209,10 @@ int main(int argc, char **argv)
 	close(fd);
 	if (!is(mode, "exits"))
 		pin(0);
-	fd = is(mode, "connect") ? -1 : connected(type);
+	if (is(mode, "hosts"))
+		fd = check(socket(AF_INET, SOCK_DGRAM, 0), "socket");
+	else
+		fd = is(mode, "connect") ? -1 : connected(type);
 	start = now();
 	end = start + atof(argv[2]);
 	while (now() < end)

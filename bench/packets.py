@@ -7,7 +7,8 @@ calls: counting a packet takes one, comparing a socket's user with the current t
 The programs count for the whole host: run it while nothing else does much.
 With several objects (built from the same layouts), they take turns: before and after in one run.
 
-    sudo .venv/bin/python bench/packets.py [--rounds N] [--seconds S] [OBJECT ...]
+    sudo .venv/bin/python bench/packets.py [--rounds N] [--seconds S] [--remotes PREFIX=CLASS ...]
+        [OBJECT ...]
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 BPF_STATS_RUN_TIME: Final = 0
-MODES: Final = ("udp", "bulk", "bytes", "connect")
+MODES: Final = ("udp", "bulk", "bytes", "connect", "udp6", "hosts")
 AIMS: Final = {
     "cgroup_skb/ingress": 20,
     "cgroup_skb/egress": 20,
@@ -124,7 +125,7 @@ def read(tracer: CoreTracer, nothing: Empty) -> dict[str, tuple[Runs, Runs]]:
 
 
 def measure(
-    real: Path, empty: Path, load: Path, modes: list[str], seconds: float
+    real: Options, empty: Path, load: Path, modes: list[str], seconds: float
 ) -> Mapping[tuple[str, str], Figure]:
     """Attach both, run every load, and return a figure for each (mode, hook)."""
     figures = {}
@@ -132,7 +133,7 @@ def measure(
         cgroup = cgroups.open_cgroup(None)
         stack.callback(os.close, cgroup.fd)
         nothing = stack.enter_context(Empty(empty, cgroup.fd))
-        tracer = stack.enter_context(CoreTracer(Options(object_path=real)))
+        tracer = stack.enter_context(CoreTracer(real))
         for mode in modes:
             before = read(tracer, nothing)
             run_load(load, mode, seconds)
@@ -161,11 +162,18 @@ def rows(found: Mapping[tuple[str, str], list[Figure]]) -> list[list[str]]:
     return result
 
 
+def remote(text: str) -> tuple[str, int]:
+    """Read a prefix and its class."""
+    prefix, _, number = text.partition("=")
+    return prefix, int(number)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("objects", nargs="*", type=Path, default=[OBJECT], metavar="OBJECT")
     parser.add_argument("--loads", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--remotes", nargs="+", type=remote, default=[], metavar="PREFIX=CLASS")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each load in each round")
     arguments = parser.parse_args()
@@ -178,7 +186,8 @@ def main() -> None:
             load, empty = compile_c("load", Path(name)), compile_empty(Path(name))
             for _ in range(arguments.rounds):
                 for path, figures in found.items():
-                    measured = measure(path, empty, load, arguments.loads, arguments.seconds)
+                    options = Options(object_path=path, remotes=tuple(arguments.remotes))
+                    measured = measure(options, empty, load, arguments.loads, arguments.seconds)
                     for key, figure in measured.items():
                         figures[key].append(figure)
     finally:

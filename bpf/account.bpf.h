@@ -31,6 +31,18 @@ static __always_inline void add_traffic(struct counters *counters, __u32 protoco
 	__sync_fetch_and_add(&to->bytes, traffic.bytes);
 }
 
+static __always_inline void add_remote(struct task *task, __u32 remote, __u32 direction,
+				       struct traffic traffic)
+{
+	struct traffic *to;
+
+	if (!settings.count_remotes || remote >= REMOTES || direction >= DIRECTIONS)
+		return;
+	to = &task->remotes[remote][direction];
+	__sync_fetch_and_add(&to->packets, traffic.packets);
+	__sync_fetch_and_add(&to->bytes, traffic.bytes);
+}
+
 static __always_inline void account_unidentified(enum reason reason, __u32 protocol,
 						 __u32 direction, struct traffic traffic)
 {
@@ -48,13 +60,12 @@ static __always_inline bool takes(struct task *task)
 }
 
 /*
- * Add to the task with this identity and, if it is a thread, to its process. A task that is no
- * longer in the table, or ended too long ago, has no part in it any more.
+ * Add what a lane's word holds to the task with this identity and, if it is a thread, to its process.
+ * A task that is no longer in the table, or ended too long ago, has no part in it any more.
  */
-static __noinline int account(__u64 identity, __u32 protocol, __u32 direction, __u64 packets,
-			      __u64 bytes)
+static __noinline int account(__u64 identity, __u32 protocol, __u32 direction, __u64 word)
 {
-	struct traffic traffic = {packets, bytes};
+	struct traffic traffic = {lane_packets(word), lane_bytes(word)};
 	struct task *task = bpf_map_lookup_elem(&tasks, &identity);
 	__u64 process;
 
@@ -63,12 +74,14 @@ static __noinline int account(__u64 identity, __u32 protocol, __u32 direction, _
 		process = task->process;
 		task = bpf_map_lookup_elem(&tasks, &process);
 	}
-	if (task && takes(task))
+	if (task && takes(task)) {
 		add_traffic(&task->counters, protocol, direction, traffic);
-	else
+		add_remote(task, lane_remote(word), direction, traffic);
+	} else {
 		account_unidentified(identity == IDENTITY_OVERFLOW ? REASON_OVERFLOW :
 								     REASON_NO_OWNER,
 				     protocol, direction, traffic);
+	}
 	return 0;
 }
 

@@ -8,8 +8,22 @@
 
 #include "account.bpf.h"
 
+/* What was counted while classes were not is in none. Unrolled: a program's context is read at fixed places. */
+static __always_inline void add_remotes(struct task *to, struct task *from)
+{
+	if (!settings.count_remotes)
+		return;
+	if (!from->remotes_whole)
+		to->remotes_whole = 0;
+#pragma clang loop unroll(full)
+	for (int i = 0; i < REMOTES * DIRECTIONS; i++)
+		add_remote(to, i / DIRECTIONS, i % DIRECTIONS,
+			   from->remotes[i / DIRECTIONS][i % DIRECTIONS]);
+}
+
 static __always_inline void add_record(struct task *to, struct task *from)
 {
+	add_remotes(to, from);
 	for (int protocol = 0; protocol < PROTOCOLS; protocol++)
 		for (int direction = 0; direction < DIRECTIONS; direction++)
 			add_traffic(&to->counters, protocol, direction,
@@ -43,6 +57,7 @@ static __always_inline long adopt_task(struct adoption *adoption)
 		record->tgid = adoption->task.tgid;
 		record->pid = adoption->task.pid;
 		record->uid = adoption->task.uid;
+		record->remotes_whole = settings.count_remotes;
 		__builtin_memcpy(record->command, adoption->task.command, COMMAND_LENGTH);
 	}
 	if (!bpf_map_update_elem(&adopted, &identity, &done, BPF_NOEXIST))

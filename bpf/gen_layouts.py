@@ -11,14 +11,17 @@ knows the binary format. A development tool: the exporter never imports it.
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 import zlib
 from pathlib import Path
 from typing import Any
 
-STRUCTS = ("task", "socket_record", "socket_summary", "counters", "settings")
+STRUCTS = ("task", "socket_record", "socket_summary", "counters", "settings", "remote_prefix")
 ENUMS = ("protocol", "direction", "reason", "loss")
+RAW = {("task", "remotes")}
+"""Members of many numbers that few want: left as bytes, with a struct of their own."""
 CODES = {(1, False): "B", (2, False): "H", (4, False): "I", (8, False): "Q"}
 
 Btf = dict[int, dict[str, Any]]
@@ -78,10 +81,31 @@ def width(codes: str) -> int:
     return 1 if codes.endswith("s") else len(codes)
 
 
+def is_raw(kind: dict[str, Any], member: dict[str, Any]) -> bool:
+    """Tell whether a member is one of RAW."""
+    return (kind["name"], member["name"]) in RAW
+
+
+def member_codes(types: Btf, kind: dict[str, Any], member: dict[str, Any]) -> str:
+    """Return the struct codes by which a member is unpacked."""
+    codes = scalars(types, member["type_id"])
+    return f"{struct.calcsize('<' + codes)}s" if is_raw(kind, member) else codes
+
+
+def emit_raw(types: Btf, kind: dict[str, Any]) -> str:
+    """Return what decodes the members that were left as bytes."""
+    return "".join(
+        f"{kind['name'].upper()}_{m['name'].upper()} = "
+        f'struct.Struct("<{fold(scalars(types, m["type_id"]))}")\n'
+        for m in kind["members"]
+        if is_raw(kind, m)
+    )
+
+
 def emit_struct(types: Btf, kind: dict[str, Any]) -> str:
     """Return the class of one struct."""
     name = "".join(word.capitalize() for word in kind["name"].split("_"))
-    members = [(m["name"], scalars(types, m["type_id"])) for m in kind["members"]]
+    members = [(m["name"], member_codes(types, kind, m)) for m in kind["members"]]
     form = " ".join(fold(codes) for _, codes in members)
     fields = "\n".join(f"    {field}: {annotation(codes)}" for field, codes in members)
     values, at = [], 0
@@ -98,7 +122,7 @@ def emit_struct(types: Btf, kind: dict[str, Any]) -> str:
         )
     return f'''
 {constant} = struct.Struct("<{form}")
-
+{emit_raw(types, kind)}
 
 class {name}(NamedTuple):
     """struct {kind["name"]}, {kind["size"]} bytes."""

@@ -20,6 +20,7 @@
 #define AF_INET 2
 #define AF_INET6 10
 #define AF_PACKET 17
+#define SOCK_STREAM 1
 #define SOCK_RAW 3
 #define MSG_PEEK 0x2
 #define MSG_ERRQUEUE 0x2000

@@ -7,6 +7,7 @@ struct socket_record socket_record_;
 struct socket_summary socket_summary_;
 struct counters counters_;
 struct settings settings_;
+struct remote_prefix remote_prefix_;
 enum protocol protocol_;
 enum direction direction_;
 enum reason reason_;

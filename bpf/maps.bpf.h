@@ -15,7 +15,8 @@ const volatile struct settings settings = {.fingerprint = NETATOP_FINGERPRINT};
  * atomic addition and a settle takes packets and bytes together:
  *
  *	bits 0..25	packets
- *	bits 26..62	bytes
+ *	bits 26..58	bytes
+ *	bits 59..62	the class of their remote address; 0 if classes are not counted
  *	bit  63		at once: nobody will settle these later, the socket is released or closed
  *
  * Whoever adds learns the word before: past half of either range, or with bit 63 set, it settles.
@@ -28,14 +29,38 @@ struct lane {
 	/* What TCP had said at the last settle: bytes received, or acknowledged; segments sent again. */
 	__u64 payload;
 	__u64 retransmits;
-	__u64 last; /* packet, as it was added */
-	__u64 _pad[2];
+	__u64 last;   /* packet, as it was added */
+	__u64 remote; /* of the last IPv4 packet, see remote.bpf.h */
+	__u64 _pad;
 };
 
 #define LANE_BYTES_SHIFT 26
+#define LANE_REMOTE_SHIFT 59
 #define LANE_PACKETS ((1ULL << LANE_BYTES_SHIFT) - 1)
+#define LANE_REMOTE ((__u64)(REMOTES - 1) << LANE_REMOTE_SHIFT)
+#define LANE_AMOUNT ((1ULL << LANE_REMOTE_SHIFT) - 1) /* packets and bytes */
 #define LANE_AT_ONCE (1ULL << 63)
-#define LANE_HURRY (LANE_AT_ONCE | 1ULL << 62 | 1ULL << (LANE_BYTES_SHIFT - 1))
+#define LANE_HURRY (LANE_AT_ONCE | 1ULL << (LANE_REMOTE_SHIFT - 1) | 1ULL << (LANE_BYTES_SHIFT - 1))
+
+static __always_inline __u64 lane_word(struct traffic traffic, __u64 remote)
+{
+	return remote << LANE_REMOTE_SHIFT | traffic.bytes << LANE_BYTES_SHIFT | traffic.packets;
+}
+
+static __always_inline __u64 lane_packets(__u64 word)
+{
+	return word & LANE_PACKETS;
+}
+
+static __always_inline __u64 lane_bytes(__u64 word)
+{
+	return (word & LANE_AMOUNT) >> LANE_BYTES_SHIFT;
+}
+
+static __always_inline __u32 lane_remote(__u64 word)
+{
+	return (word & LANE_REMOTE) >> LANE_REMOTE_SHIFT;
+}
 
 /* Who uses a socket, by identity; the first two in the order of enum direction. */
 enum user { USER_RECEIVES, USER_TRANSMITS, USER_CREATOR, USERS };
@@ -87,6 +112,33 @@ struct {
 
 /* A new record: too large for the stack. In a section of its own: .rodata is the settings. */
 const struct task blank_task SEC(".rodata.blank") = {};
+
+/* Class by prefix; the loader makes room for all of them and fills it in. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct remote_prefix);
+	__type(value, __u32);
+} remote_prefixes SEC(".maps");
+
+/*
+ * What a processor has found there lately, so that it need not search again: prefixes stay as they are
+ * as long as the object does. See remote.bpf.h.
+ */
+struct found_remote {
+	__u64 state;
+	__u64 address[2];
+};
+
+#define FOUND_REMOTES_BITS 8
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1 << FOUND_REMOTES_BITS);
+	__type(key, __u32);
+	__type(value, struct found_remote);
+} found_remotes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -42,6 +42,20 @@ struct counters {
 	struct traffic of[PROTOCOLS][DIRECTIONS];
 };
 
+/*
+ * Classes of remote addresses: the source of what is received, the destination of what is transmitted.
+ * User space names them and gives prefixes; the longest that matches decides.
+ */
+#define REMOTES 16
+#define REMOTE_UNKNOWN 0	  /* no prefix matches */
+#define REMOTE_NONE (REMOTES - 1) /* no IP address: packet sockets */
+
+/* Key of the table `remote_prefixes`: a prefix of an IPv6 address, IPv4 mapped into it. */
+struct remote_prefix {
+	__u32 bits;
+	__u8 address[16]; /* network byte order */
+};
+
 /* What TCP says of its own sockets: another layer, never added to `counters`. */
 struct tcp_traffic {
 	__u64 received;	    /* bytes of payload, in order */
@@ -90,6 +104,9 @@ struct task {
 	struct tcp_traffic tcp;
 	__u64 round_trip_sum_us;
 	__u32 round_trips[ROUND_TRIP_BUCKETS];
+	/* Of a process, if settings.count_remotes: the same packets as in `counters`, by class. */
+	struct traffic remotes[REMOTES][DIRECTIONS];
+	__u64 remotes_whole; /* since the record began: both have the same sums */
 };
 
 /* One socket, as the iterator `walk_sockets` writes it when settings.list_sockets is set. */
@@ -134,6 +151,8 @@ struct settings {
 	__u64 cgroup_id;
 	__u32 walk_files;      /* sockets are settled by way of files, see walk.bpf.h */
 	__u32 know_tcp_sender; /* before the packet leaves: own_tcp_sender is attached */
+	__u64 count_remotes;
+	__u64 remotes_digest; /* of the prefixes, so that two sets of programs differ if these do */
 };
 
 #pragma clang diagnostic pop

@@ -9,6 +9,7 @@
 
 #include "account.bpf.h"
 #include "packet.bpf.h"
+#include "remote.bpf.h"
 #include "task.bpf.h"
 
 /* Until a direction has its own user, it goes with the other's, and before that with the creator. */
@@ -28,26 +29,24 @@ static __always_inline bool has_user(struct meter *meter)
 	return meter && user_of(meter, DIRECTION_RECEIVE);
 }
 
-static __always_inline void give(struct meter *meter, __u64 identity, __u32 direction,
-				 __u64 packets, __u64 bytes)
+/* What a word of this lane holds, or would hold. */
+static __always_inline void give(struct meter *meter, __u64 identity, __u32 direction, __u64 word)
 {
 	struct lane *lane = &meter->lane[direction & 1];
 
-	__sync_fetch_and_add(&lane->settled_packets, packets);
-	__sync_fetch_and_add(&lane->settled_bytes, bytes);
-	account(identity, meter->protocol, direction, packets, bytes);
+	__sync_fetch_and_add(&lane->settled_packets, lane_packets(word));
+	__sync_fetch_and_add(&lane->settled_bytes, lane_bytes(word));
+	account(identity, meter->protocol, direction, word);
 }
 
 /* Take what waits and give it to its user: exact against packets and other settles. */
 static __always_inline void settle_lane(struct meter *meter, __u32 direction)
 {
 	struct lane *lane = &meter->lane[direction & 1];
-	__u64 word = __sync_fetch_and_and(&lane->word, LANE_AT_ONCE) & ~LANE_AT_ONCE;
-	__u64 packets = word & LANE_PACKETS, bytes = word >> LANE_BYTES_SHIFT;
+	__u64 word = __sync_fetch_and_and(&lane->word, LANE_AT_ONCE);
 
-	if (!packets)
-		return;
-	give(meter, user_of(meter, direction), direction, packets, bytes);
+	if (lane_packets(word))
+		give(meter, user_of(meter, direction), direction, word);
 }
 
 static __always_inline void settle(struct meter *meter)
@@ -136,6 +135,15 @@ struct kind {
 };
 
 /*
+ * Is it a struct tcp_sock? A raw socket of the same protocol is not, nor are the kernel's own, which it
+ * sends RSTs through (net/ipv4/tcp_ipv4.c, ipv4_tcp_sk): beyond them is other memory.
+ */
+static __always_inline bool is_tcp(struct kind *kind)
+{
+	return kind->type == SOCK_STREAM && kind->protocol == IPPROTO_TCP;
+}
+
+/*
  * NULL if the kernel refuses the storage. Two processors that open it at once get the same one.
  * An accepted connection has no file before it is accepted: where the walk goes by files, its packets
  * are settled at once until somebody uses it.
@@ -147,7 +155,7 @@ static __noinline struct meter *open_meter(void *sk, struct kind *kind, __u64 co
 
 	fresh.user[USER_CREATOR] = creator;
 	fresh.raw = kind->type == SOCK_RAW;
-	fresh.tcp = kind->protocol == IPPROTO_TCP;
+	fresh.tcp = is_tcp(kind);
 	if (fresh.raw || (accepted && settings.walk_files)) {
 		fresh.lane[DIRECTION_RECEIVE].word = LANE_AT_ONCE;
 		fresh.lane[DIRECTION_TRANSMIT].word = LANE_AT_ONCE;
@@ -243,8 +251,8 @@ static __always_inline bool is_subflow(struct sock *sk)
 {
 	struct tcp_sock *tcp = (struct tcp_sock *)sk;
 
-	return sk->sk_protocol == IPPROTO_TCP && bpf_core_field_exists(tcp->is_mptcp) &&
-	       BPF_CORE_READ_BITFIELD_PROBED(tcp, is_mptcp);
+	return sk->sk_type == SOCK_STREAM && sk->sk_protocol == IPPROTO_TCP &&
+	       bpf_core_field_exists(tcp->is_mptcp) && BPF_CORE_READ_BITFIELD_PROBED(tcp, is_mptcp);
 }
 
 /*
@@ -282,11 +290,19 @@ static __always_inline void use_socket(struct sock *sk, enum user how)
 /* What a packet of these protocols holds beside what the call has sent. */
 static __always_inline bool is_from_call(struct meter *meter, __u64 word, __u32 sent)
 {
-	__u64 packets = word & LANE_PACKETS, headers = (word >> LANE_BYTES_SHIFT) - sent;
+	__u64 packets = lane_packets(word), headers = lane_bytes(word) - sent;
 	__u32 transport = meter->protocol == PROTOCOL_UDP ? UDP_HEADER : 0;
 
 	return packets && (headers == packets * (IPV4_HEADER + transport) ||
 			   headers == packets * (IPV6_HEADER + transport));
+}
+
+/* A word without its last packet. One that holds no packet is of no class. */
+static __always_inline __u64 left_of(__u64 word, __u64 last)
+{
+	__u64 rest = word - (last & LANE_AMOUNT);
+
+	return lane_packets(rest) ? rest : rest & ~LANE_REMOTE;
 }
 
 /*
@@ -304,14 +320,13 @@ static __always_inline void take_last(struct meter *meter, __u64 identity, __u32
 	for (int i = 0; i < 4; i++) {
 		__u64 word = lane->word;
 
-		if (word & LANE_AT_ONCE || (word & LANE_PACKETS) < (last & LANE_PACKETS) ||
-		    word >> LANE_BYTES_SHIFT < last >> LANE_BYTES_SHIFT)
+		if (word & LANE_AT_ONCE || lane_remote(word) != lane_remote(last) ||
+		    lane_packets(word) < lane_packets(last) || lane_bytes(word) < lane_bytes(last))
 			return;
-		if (__sync_val_compare_and_swap(&lane->word, word, word - last) != word)
+		if (__sync_val_compare_and_swap(&lane->word, word, left_of(word, last)) != word)
 			continue;
 		lane->last = 0;
-		give(meter, identity, DIRECTION_TRANSMIT, last & LANE_PACKETS,
-		     last >> LANE_BYTES_SHIFT);
+		give(meter, identity, DIRECTION_TRANSMIT, last);
 		return;
 	}
 }
@@ -447,16 +462,81 @@ static __noinline int hurry(struct __sk_buff *skb, struct meter *meter, __u32 di
 	/* Taken back at once, and nobody settles a raw socket: the word is as it was. */
 	lane = &meter->lane[direction & 1];
 	__sync_fetch_and_add(&lane->word, -word);
-	account(user_of(meter, direction), skb_protocol(skb), direction, word & LANE_PACKETS,
-		word >> LANE_BYTES_SHIFT);
+	account(user_of(meter, direction), skb_protocol(skb), direction, word);
 	return 0;
+}
+
+/* The word with a packet of the same class added, or 0: it can't be added to. */
+static __always_inline __u64 joined(__u64 before, __u64 packet)
+{
+	if (!before)
+		return packet;
+	if (before & LANE_HURRY || (before ^ packet) & LANE_REMOTE)
+		return 0;
+	return before + (packet & LANE_AMOUNT);
+}
+
+#define JOIN_TRIES 8
+
+/*
+ * What waits is of another class, or half a word full: it goes to its user, and the packet waits in its
+ * place. But while nobody is known, all wait for him, as the class that came first.
+ */
+static __noinline int add_apart(struct __sk_buff *skb, struct meter *meter, __u32 direction,
+				__u64 packet)
+{
+	struct lane *lane;
+	__u64 user;
+
+	if (!meter)
+		return 0; /* for the verifier */
+	lane = &meter->lane[direction & 1];
+	for (int i = 0; i < JOIN_TRIES; i++) {
+		__u64 before = lane->word, after = joined(before, packet);
+
+		if (before & LANE_AT_ONCE)
+			break;
+		user = user_of(meter, direction); /* before the swap: what waits is his */
+		if (!after && !user && !(before & LANE_HURRY))
+			after = before + (packet & LANE_AMOUNT);
+		if (__sync_val_compare_and_swap(&lane->word, before, after ?: packet) != before)
+			continue;
+		lane->last = packet;
+		if (!after)
+			give(meter, user, direction, before);
+		return 0;
+	}
+	user = user_of(meter, direction);
+	if (meter->raw)
+		account(user, skb_protocol(skb), direction, packet);
+	else
+		give(meter, user, direction, packet);
+	return 0;
+}
+
+/* A lane's word holds packets of one class. */
+static __always_inline void add_packet_of_class(struct __sk_buff *skb, struct meter *meter,
+						__u32 direction, struct traffic traffic)
+{
+	struct lane *lane = &meter->lane[direction & 1];
+	__u64 packet = lane_word(traffic, skb_remote(skb, lane, direction));
+	__u64 before = lane->word, after = joined(before, packet);
+
+	if (after && __sync_val_compare_and_swap(&lane->word, before, after) == before)
+		lane->last = packet;
+	else
+		add_apart(skb, meter, direction, packet);
 }
 
 static __always_inline void add_packet(struct __sk_buff *skb, struct meter *meter, __u32 direction,
 				       struct traffic traffic)
 {
-	__u64 word = traffic.bytes << LANE_BYTES_SHIFT | traffic.packets;
+	__u64 word = lane_word(traffic, REMOTE_UNKNOWN);
 
+	if (settings.count_remotes) {
+		add_packet_of_class(skb, meter, direction, traffic);
+		return;
+	}
 	meter->lane[direction & 1].last = word;
 	if (__sync_fetch_and_add(&meter->lane[direction & 1].word, word) & LANE_HURRY)
 		hurry(skb, meter, direction, word);
@@ -486,7 +566,8 @@ static __always_inline bool knows_mptcp(void)
 
 /*
  * A subflow has no meter: its packets are added to that of the MPTCP socket, which the process has.
- * False: it is no subflow.
+ * False: it is no subflow. To be called for a struct tcp_sock only: the helper believes the protocol
+ * alone (net/mptcp/bpf.c), and follows whatever it finds where another socket has ended.
  */
 static __always_inline bool count_subflow(struct __sk_buff *skb, struct bpf_sock *sk,
 					  __u32 direction, struct traffic traffic)
@@ -531,7 +612,7 @@ static __noinline int count_aside(struct __sk_buff *skb, __u32 direction)
 
 	if (!sk)
 		return 0; /* for the verifier */
-	if (kind.protocol == IPPROTO_TCP && count_subflow(skb, sk, direction, traffic))
+	if (is_tcp(&kind) && count_subflow(skb, sk, direction, traffic))
 		return 0;
 	listener = bpf_sk_storage_get(&listeners, sk, 0, 0);
 	if (!listener && kind.of_kernel) {
@@ -543,7 +624,9 @@ static __noinline int count_aside(struct __sk_buff *skb, __u32 direction)
 	if (meter)
 		add_packet(skb, meter, direction, traffic);
 	else
-		account(owner, skb_protocol(skb), direction, traffic.packets, traffic.bytes);
+		account(owner, skb_protocol(skb), direction,
+			lane_word(traffic, settings.count_remotes ? read_remote(skb, direction) :
+								    REMOTE_UNKNOWN));
 	return 0;
 }
 

@@ -86,10 +86,11 @@ static __always_inline void look_for_stray(__u64 *context, struct sk_buff *skb,
 static __always_inline void count_packet_socket(enum direction direction, int result)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
+	struct traffic traffic = {1, result};
 
 	if (task->flags & PF_KTHREAD || !in_scope(task))
 		return;
-	account(enter_task(task), PROTOCOL_OTHER, direction, 1, result);
+	account(enter_task(task), PROTOCOL_OTHER, direction, lane_word(traffic, REMOTE_NONE));
 }
 
 #endif

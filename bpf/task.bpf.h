@@ -66,6 +66,7 @@ static __noinline bool store_task(__u64 identity, __u64 process, struct task_str
 	record->tgid = task->tgid;
 	record->pid = task->pid;
 	record->uid = task->cred->uid.val;
+	record->remotes_whole = settings.count_remotes;
 	bpf_probe_read_kernel_str(record->command, sizeof(record->command), task->comm);
 	__sync_lock_test_and_set(&record->process, process);
 	return true;

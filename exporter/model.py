@@ -22,6 +22,9 @@ OUTCOMES: Final = ("exit", "error", "signal")
 Counters: TypeAlias = tuple[int, ...]
 """16 numbers: for each protocol, each direction, packets and bytes; the last varies fastest."""
 
+Remotes: TypeAlias = tuple[int, ...]
+"""64 numbers: for each class of remote addresses, each direction, packets and bytes, likewise."""
+
 ZERO: Final[Counters] = (0,) * (len(PROTOCOLS) * len(DIRECTIONS) * len(UNITS))
 
 
@@ -33,6 +36,11 @@ def add(a: Counters, b: Counters) -> Counters:
 def subtract(a: Counters, b: Counters) -> Counters:
     """Return a - b, element by element."""
     return tuple(map(operator.sub, a, b))
+
+
+def by_direction(numbers: Counters | Remotes) -> tuple[int, ...]:
+    """Return the sums of packets and bytes for each direction, whatever else they are told by."""
+    return tuple(sum(numbers[place::4]) for place in range(4))
 
 
 def pick(counters: Counters, protocol: str, direction: str, unit: str) -> int:
@@ -125,6 +133,8 @@ class TaskRecord(NamedTuple):
     """Of a process: those that it has used."""
     tcp: TcpTraffic = NO_TCP
     round_trips: RoundTrips = NO_ROUND_TRIPS
+    remotes: Remotes = ()
+    """Of a process: its counters by class of remote address; empty if that is switched off."""
 
     @property
     def is_process(self) -> bool:

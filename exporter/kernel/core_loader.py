@@ -57,7 +57,8 @@ class CoreTracer(Tracer):
 
     def read(self) -> model.Snapshot:
         """Read all tables."""
-        records = decode.tasks(*self._tasks.read_all())
+        again = self._tasks.read if self._held.plan.read_settings().count_remotes else None
+        records = decode.tasks(*self._tasks.read_all(), again)
         unidentified = {
             reason: decode.sum_counters(self._unidentified.read_per_cpu(index, self._processors))
             for index, reason in enumerate(layouts.REASONS)

@@ -16,7 +16,7 @@ from exporter.errors import (
     MissingCapabilityError,
     UnsupportedKernelError,
 )
-from exporter.kernel import cgroups, host, layouts, netfilter
+from exporter.kernel import cgroups, host, layouts, netfilter, remotes
 from exporter.kernel.holding import Descriptors, Holding, Plan, unexpected
 from exporter.kernel.hooks import (
     APART,
@@ -48,6 +48,8 @@ class Options(NamedTuple):
     max_tasks: int = 65536
     count_threads: bool = False
     list_sockets: bool = False
+    remotes: tuple[tuple[str, int], ...] = ()
+    """Prefixes, as 10.0.0.0/8 or fd00::/8, and the class of each; empty: none are counted."""
     walk_files: bool = False
     """Settle by way of files even where the iterator over sockets is safe: for tests."""
     netfilter: bool = True
@@ -201,6 +203,8 @@ class CoreObject:
                 cgroup.cgroup_id,
                 walk == "walk_socket_files",
                 "own_tcp_sender" not in missing,
+                bool(options.remotes),
+                remotes.digest(options.remotes),
             ),
             max_tasks=options.max_tasks,
             hooks={
@@ -224,6 +228,7 @@ class CoreObject:
             error=unexpected("settings"),
         )
         self._size("tasks", self.plan.max_tasks)
+        self._size("remote_prefixes", len(self._options.remotes) + 1)
         for program in NETFILTER:  # libbpf knows the type by its section since 1.3
             self._bpf.bpf_program__set_type(self._programs[program], netfilter.PROGRAM_TYPE)
             self._bpf.bpf_program__set_expected_attach_type(
@@ -253,6 +258,15 @@ class CoreObject:
             path, reason = self._options.object_path, describe(code)
             message = f"{path}: the kernel refused it: {reason}\n{log.quote()}"
             raise LoadError(message, log.text)
+        self._fill_remotes()
+
+    def _fill_remotes(self) -> None:
+        table = self._bpf.bpf_map__fd(self._map("remote_prefixes"))
+        for key, value in remotes.entries(self._options.remotes):
+            self._bpf.call(
+                *("bpf_map_update_elem", table, key, value, 0),
+                error=unexpected("map remote_prefixes"),
+            )
 
     # Attaching
 

@@ -4,15 +4,21 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 from exporter import model
 from exporter.kernel import layouts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from exporter.kernel.layouts import Buffer
 
 AF_INET = 2
+TRIES: Final = 5000
+"""To read records again while packets are being added to them; of all together."""
+PAUSE: Final = 20e-6
 
 
 def command_name(raw: bytes) -> str:
@@ -20,9 +26,15 @@ def command_name(raw: bytes) -> str:
     return model.printable(raw.partition(b"\0")[0].decode(errors="replace"))
 
 
-def tasks(keys: Buffer, values: Buffer) -> tuple[model.TaskRecord, ...]:
-    """Decode entries of the task table; one that the kernel is still filling is left out."""
+def tasks(
+    keys: Buffer, values: Buffer, again: Callable[[int], Buffer] | None = None
+) -> tuple[model.TaskRecord, ...]:
+    """Decode entries of the task table; one that the kernel is still filling is left out.
+
+    `again` reads the entry of an identity once more; to be given where remotes are counted.
+    """
     identities = memoryview(keys).cast("B").cast("Q")
+    found = zip(identities, layouts.Task.unpack_all(values), strict=True)
     return tuple(
         model.TaskRecord(
             identity=identity,
@@ -40,10 +52,37 @@ def tasks(keys: Buffer, values: Buffer) -> tuple[model.TaskRecord, ...]:
             sockets=task.sockets,
             tcp=model.TcpTraffic(*task.tcp),
             round_trips=model.RoundTrips(task.round_trips, task.round_trip_sum_us),
+            remotes=_remotes(identity, task) if again else (),
         )
-        for identity, task in zip(identities, layouts.Task.unpack_all(values), strict=True)
+        for identity, task in (_whole(found, again) if again else found)
         if task.process
     )
+
+
+def _remotes(identity: int, task: layouts.Task) -> model.Remotes:
+    return layouts.TASK_REMOTES.unpack(task.remotes) if task.process == identity else ()
+
+
+def _is_torn(identity: int, task: layouts.Task) -> bool:
+    """Tell whether a packet is in the counters and not yet in the remotes, or the other way."""
+    return (
+        bool(task.remotes_whole)
+        and task.process == identity
+        and model.by_direction(_remotes(identity, task)) != model.by_direction(task.counters)
+    )
+
+
+def _whole(
+    found: Iterable[tuple[int, layouts.Task]], again: Callable[[int], Buffer]
+) -> Iterator[tuple[int, layouts.Task]]:
+    """Read again what was read in the middle of an addition."""
+    tries = iter(range(TRIES))
+    for identity, first in found:
+        task = first
+        while _is_torn(identity, task) and next(tries, None) is not None:
+            time.sleep(PAUSE)
+            (task,) = layouts.Task.unpack_all(again(identity))
+        yield identity, task
 
 
 def sum_counters(values: Buffer) -> model.Counters:

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.errors import LoadError, MapReadError
-from exporter.kernel import netfilter
+from exporter.kernel import layouts, netfilter
 from exporter.kernel.hooks import NETFILTER
 from exporter.kernel.libbpf import ProgramInfo, describe, open_library
 from exporter.kernel.namespaces import NamespaceLinks
@@ -50,6 +50,11 @@ class Plan(NamedTuple):
     """Optional programs that this kernel has no hook for."""
     left_out: frozenset[str]
     """Programs that are not loaded."""
+
+    def read_settings(self) -> layouts.Settings:
+        """Return what the programs were told."""
+        (said,) = layouts.Settings.unpack_all(self.settings)
+        return said
 
 
 class Holding:

@@ -69,6 +69,7 @@ APART: Final = frozenset((*ITERATORS, *STRAYS, *NETFILTER, *PACKETS, *ON_CALL))
 MAPS: Final = (
     "meters",
     "listeners",
+    "remote_prefixes",
     "tasks",
     "unidentified",
     "lost",

@@ -12,18 +12,19 @@ if TYPE_CHECKING:
 
     Buffer: TypeAlias = bytes | bytearray | memoryview
 
-FINGERPRINT = 0xA6C9833A
+FINGERPRINT = 0xCEAA52C8
 
 PROTOCOLS = ("tcp", "udp", "icmp", "other")
 DIRECTIONS = ("receive", "transmit")
 REASONS = ("no_socket", "kernel", "no_owner", "overflow")
 LOSSES = ("task_full", "task_memory", "socket_memory", "program_recursion")
 
-TASK = struct.Struct("<Q Q Q Q I I I I I I 16s 16Q 3Q Q 10I")
+TASK = struct.Struct("<Q Q Q Q I I I I I I 16s 16Q 3Q Q 10I 512s Q")
+TASK_REMOTES = struct.Struct("<64Q")
 
 
 class Task(NamedTuple):
-    """struct task, 272 bytes."""
+    """struct task, 792 bytes."""
 
     process: int
     start_time_ns: int
@@ -40,6 +41,8 @@ class Task(NamedTuple):
     tcp: tuple[int, ...]
     round_trip_sum_us: int
     round_trips: tuple[int, ...]
+    remotes: bytes
+    remotes_whole: int
 
     @staticmethod
     def unpack_all(buffer: Buffer) -> Iterator[Task]:
@@ -61,6 +64,8 @@ class Task(NamedTuple):
                 v[27:30],
                 v[30],
                 v[31:41],
+                v[41],
+                v[42],
             )
             for v in TASK.iter_unpack(buffer)
         )
@@ -141,11 +146,11 @@ class Counters(NamedTuple):
         )
 
 
-SETTINGS = struct.Struct("<I I I I Q I I")
+SETTINGS = struct.Struct("<I I I I Q I I Q Q")
 
 
 class Settings(NamedTuple):
-    """struct settings, 32 bytes."""
+    """struct settings, 48 bytes."""
 
     fingerprint: int
     count_threads: int
@@ -154,6 +159,8 @@ class Settings(NamedTuple):
     cgroup_id: int
     walk_files: int
     know_tcp_sender: int
+    count_remotes: int
+    remotes_digest: int
 
     @staticmethod
     def unpack_all(buffer: Buffer) -> Iterator[Settings]:
@@ -167,6 +174,29 @@ class Settings(NamedTuple):
                 v[4],
                 v[5],
                 v[6],
+                v[7],
+                v[8],
             )
             for v in SETTINGS.iter_unpack(buffer)
+        )
+
+
+REMOTE_PREFIX = struct.Struct("<I 16s")
+
+
+class RemotePrefix(NamedTuple):
+    """struct remote_prefix, 20 bytes."""
+
+    bits: int
+    address: bytes
+
+    @staticmethod
+    def unpack_all(buffer: Buffer) -> Iterator[RemotePrefix]:
+        """Decode consecutive structs."""
+        return (
+            RemotePrefix(
+                v[0],
+                v[1],
+            )
+            for v in REMOTE_PREFIX.iter_unpack(buffer)
         )

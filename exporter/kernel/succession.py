@@ -80,17 +80,13 @@ def _describe(plan: Plan, options: Options) -> bytes:
                 "settings": plan.settings.hex(),
                 "left_out": sorted(plan.left_out),
             },
-            "cgroup_id": _settings(plan).cgroup_id,
+            "cgroup_id": plan.read_settings().cgroup_id,
             "task": [layouts.TASK.format, layouts.Task._fields],
             "counters": [layouts.PROTOCOLS, layouts.DIRECTIONS, model.UNITS],
             "reasons": layouts.REASONS,
             "losses": layouts.LOSSES,
         }
     ).encode()
-
-
-def _settings(plan: Plan) -> layouts.Settings:
-    return next(layouts.Settings.unpack_all(plan.settings))
 
 
 def _hold(plan: Plan, held: Descriptors) -> Holding:
@@ -145,7 +141,9 @@ def _is_movable(about: bytes, plan: Plan) -> bool:
         return False
     try:
         said = json.loads(about)
-        return bool(said["format"] == FORMAT and said["cgroup_id"] == _settings(plan).cgroup_id)
+        return bool(
+            said["format"] == FORMAT and said["cgroup_id"] == plan.read_settings().cgroup_id
+        )
     except (ValueError, KeyError, TypeError):
         return False
 
@@ -181,6 +179,7 @@ def _places(protocols: Sequence[str], directions: Sequence[str], units: Sequence
 
 OWN_PLACES: Final = _places(layouts.PROTOCOLS, layouts.DIRECTIONS, model.UNITS)
 OWN_FIELDS: Final = _fields(layouts.TASK.format, layouts.Task._fields)
+BLANK: Final = layouts.TASK.unpack(bytes(layouts.TASK.size))
 
 
 def _prepare(pins: Pins, loading: CoreObject, about: bytes) -> Descriptors:
@@ -211,12 +210,12 @@ def _move(pins: Pins, plan: Plan, held: Descriptors) -> Holding:
                 _attach_rest(pins, plan, held)
                 time.sleep(SETTLE_SECONDS)
                 read_iterator(open_library(), former.held.links[former.walk], former.walk)
-                _adopt_tasks(former, held, threads=bool(_settings(plan).count_threads))
+                _adopt_tasks(former, held, threads=bool(plan.read_settings().count_threads))
                 _adopt_nobodys(former, held)
             # Without them all that was done before, by one who was interrupted here or later.
             pins.current.unpin_links()
             # Who has ended meanwhile has told the former generation alone.
-            _adopt_tasks(former, held, threads=bool(_settings(plan).count_threads))
+            _adopt_tasks(former, held, threads=bool(plan.read_settings().count_threads))
         finally:
             former.held.close()
     pins.commit()
@@ -266,16 +265,13 @@ def _adopt_tasks(former: Foreign, held: Descriptors, *, threads: bool) -> None:
 
 def _translate(former: Foreign, value: tuple[Any, ...]) -> bytes:
     """Return a record in our layout; what one of the two does not know is left out, or 0."""
-    ours: list[Any] = []
+    ours = list(BLANK)
     for name, place in OWN_FIELDS.items():
-        width = place.stop - place.start
         theirs = value[former.fields[name]] if name in former.fields else ()
         if name == "counters":
-            ours += _reorder(former, theirs)
-        elif len(theirs) == width:
-            ours += theirs
-        else:
-            ours += [b"" if name == "command" else 0] * width
+            ours[place] = _reorder(former, theirs)
+        elif len(theirs) == place.stop - place.start:
+            ours[place] = theirs
     return layouts.TASK.pack(*ours)
 
 
@@ -312,8 +308,7 @@ def _per_cpu(former: Foreign, name: str, entries: Sequence[str]) -> Iterator[tup
 
 
 def _counters_alone(counters: Sequence[int]) -> bytes:
-    values: list[Any] = [0] * OWN_FIELDS[layouts.Task._fields[-1]].stop
-    values[OWN_FIELDS["command"]] = [b""]
+    values = list(BLANK)
     values[OWN_FIELDS["counters"]] = counters
     return layouts.TASK.pack(*values)
 

@@ -69,11 +69,18 @@ class Table:
 
     def read_one(self) -> bytes:
         """Return the value of the only entry of an array."""
+        return self._read_entry(ctypes.c_uint32(0))
+
+    def read(self, key: int) -> bytes:
+        """Return the value of an entry with a 64-bit key."""
+        return self._read_entry(ctypes.c_uint64(key))
+
+    def _read_entry(self, key: ctypes.c_uint32 | ctypes.c_uint64) -> bytes:
         value = ctypes.create_string_buffer(self._value_size)
         self._bpf.call(
             "bpf_map_lookup_elem",
             self._fd,
-            ctypes.byref(ctypes.c_uint32(0)),
+            ctypes.byref(key),
             value,
             error=self._failed("reading an entry"),
         )

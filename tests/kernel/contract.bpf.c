@@ -23,11 +23,19 @@ static __always_inline void fill_counters(struct counters *counters)
 		}
 }
 
-/* Each writes once, at the end of the walk. */
+static __always_inline void fill_remotes(struct task *task)
+{
+	for (int i = 0; i < REMOTES * DIRECTIONS; i++) {
+		task->remotes[i / DIRECTIONS][i % DIRECTIONS].packets = 2000 + 2 * i;
+		task->remotes[i / DIRECTIONS][i % DIRECTIONS].bytes = 2001 + 2 * i;
+	}
+}
+
+/* Each writes once, at the end of the walk. Static: some are larger than the stack. */
 #define WRITE(name, type, ...) \
 	SEC("iter/task") int write_##name(struct bpf_iter__task *context) \
 	{ \
-		type name = {}; \
+		static type name; \
 \
 		if (context->task) \
 			return 0; \
@@ -44,7 +52,9 @@ WRITE(
 	__builtin_memcpy(task.command, "command", sizeof("command")); fill_counters(&task.counters);
 	task.threads = 9; task.sockets = 10; task.tcp.received = 11; task.tcp.acknowledged = 12;
 	task.tcp.retransmits = 13; task.round_trip_sum_us = ROUND_TRIP_FIRST_US;
-	for (int i = 0; i < ROUND_TRIP_BUCKETS; i++) { task.round_trips[i] = 14 + i; })
+	for (int i = 0; i < ROUND_TRIP_BUCKETS;
+	     i++) { task.round_trips[i] = 14 + i; } fill_remotes(&task);
+	task.remotes_whole = 24;)
 
 WRITE(
 	socket_record, struct socket_record, socket_record.cookie = 1;
@@ -73,4 +83,10 @@ WRITE(settings_read, struct settings, settings_read.fingerprint = settings.finge
       settings_read.cgroup_level = settings.cgroup_level + 1;
       settings_read.cgroup_id = settings.cgroup_id + 1;
       settings_read.walk_files = settings.walk_files + 1;
-      settings_read.know_tcp_sender = settings.know_tcp_sender + 1;)
+      settings_read.know_tcp_sender = settings.know_tcp_sender + 1;
+      settings_read.count_remotes = settings.count_remotes + 1;
+      settings_read.remotes_digest = settings.remotes_digest + 1;)
+
+WRITE(
+	remote_prefix, struct remote_prefix, remote_prefix.bits = 1;
+	for (int i = 0; i < 16; i++) { remote_prefix.address[i] = 2 + i; })

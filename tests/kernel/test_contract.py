@@ -31,6 +31,8 @@ SETTINGS = {
     "cgroup_id": 1 << 40,
     "walk_files": 15,
     "know_tcp_sender": 16,
+    "count_remotes": 17,
+    "remotes_digest": 1 << 60,
 }
 COUNTERS = {
     (protocol, direction, unit): 1000 + 100 * p + 10 * d + u
@@ -98,6 +100,7 @@ def test_task(written: Callable[[str], bytes]) -> None:
     buffer = written("task")
     _one(layouts.Task, buffer)
     (record,) = decode.tasks(struct.pack("=Q", 99), buffer)
+    (process,) = decode.tasks(struct.pack("=Q", 1), buffer, lambda _: buffer)
     expected = {
         "identity": 99,
         "process": 1,
@@ -114,8 +117,10 @@ def test_task(written: Callable[[str], bytes]) -> None:
         "sockets": 10,
         "tcp": model.TcpTraffic(11, 12, 13),
         "round_trips": model.RoundTrips(tuple(range(14, 24)), model.ROUND_TRIP_BOUNDS_US[0]),
+        "remotes": (),
     }
     assert record._asdict() == expected
+    assert process.remotes == tuple(range(2000, 2064))
 
 
 def test_socket_record(written: Callable[[str], bytes]) -> None:
@@ -141,6 +146,12 @@ def test_socket_summary(written: Callable[[str], bytes]) -> None:
     found = _one(layouts.SocketSummary, written("socket_summary"))["sockets"]
     expected = {"tcp": 1, "udp": 2, "icmp": 3, "other": 4}
     assert dict(zip(layouts.PROTOCOLS, found, strict=True)) == expected
+
+
+def test_remote_prefix(written: Callable[[str], bytes]) -> None:
+    """What user space writes into the table of prefixes."""
+    found = _one(layouts.RemotePrefix, written("remote_prefix"))
+    assert found == {"bits": 1, "address": bytes(range(2, 18))}
 
 
 def test_settings(written: Callable[[str], bytes]) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.model import ROUND_TRIP_BOUNDS_US, TcpTraffic
-from tests.kernel.lab import open_lab
+from tests.kernel.lab import open_lab, readable
 from tests.traffic import tcp
+from tests.workload import FAMILIES
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -154,3 +155,21 @@ def test_round_trip(family: int) -> None:
 
 def _info(connection: socket.socket) -> bytes:
     return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+
+
+def test_raw_socket(lab: Lab, family: int) -> None:
+    """A raw socket of the protocol TCP is no TCP socket: it has no payload."""
+
+    def send(_talk: Connection) -> None:
+        kind = (socket.SOCK_RAW, socket.IPPROTO_TCP)
+        with socket.socket(FAMILIES[family], *kind) as own:
+            for _ in range(23):
+                own.sendto(bytes(101), (lab.right.address(family), 0))
+
+    start = lab.read()
+    sender = lab.start(send, at=lab.left)
+    sender.wait()
+    passed = lab.since(start)
+    size = {4: 20, 6: 40}[family] + 101
+    assert readable(passed.processes[sender.pid]) == {"tcp transmit": (23, 23 * size)}
+    assert _payload(passed, sender) == TcpTraffic(0, 0, 0)

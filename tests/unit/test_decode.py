@@ -25,9 +25,14 @@ def test_command_names(raw: bytes, name: str) -> None:
     assert decode.command_name(raw) == name
 
 
-def _task(process: int) -> bytes:
+REMOTES = (*(1,) * 60, 9, 13, 17, 21)
+"""Sums up to what the counters do: 24, 28, 32, 36."""
+
+
+def _task(process: int, whole: int = 1) -> bytes:
     rest = (1, 2, b"name", *range(16), 3, 4, 5, 6, *range(10))
-    return layouts.TASK.pack(process, 2, 3, 4, 100, 101, 5, 9, *rest)
+    remotes = layouts.TASK_REMOTES.pack(*REMOTES)
+    return layouts.TASK.pack(process, 2, 3, 4, 100, 101, 5, 9, *rest, remotes, whole)
 
 
 def test_half_filled() -> None:
@@ -44,6 +49,33 @@ def test_words_change_here() -> None:
     assert (task.start_ns, task.end_ns, task.cgroup_id, task.uid) == (2, 3, 4, 5)
     assert task.outcome == "signal"
     assert task.counters == tuple(range(16))
+
+
+def test_remotes() -> None:
+    """Of processes only, and only where they are counted."""
+    key, value = (7).to_bytes(8, "little"), _task(process=7)
+    assert decode.tasks(key, value)[0].remotes == ()
+    assert decode.tasks(key, value, lambda _: value)[0].remotes == REMOTES
+    assert decode.tasks((8).to_bytes(8, "little"), value, lambda _: value)[0].remotes == ()
+
+
+def test_torn() -> None:
+    """What was read while a packet was added is read again; what never adds up is left alone."""
+    key, value = (7).to_bytes(8, "little"), _task(process=7)
+    torn = value.replace(layouts.TASK_REMOTES.pack(*REMOTES), bytes(512))
+    answers = iter((torn, torn, value))
+    (task,) = decode.tasks(key, torn, lambda _: next(answers))
+    assert task.remotes == REMOTES
+    assert next(answers, None) is None
+    before = _task(process=7, whole=0).replace(layouts.TASK_REMOTES.pack(*REMOTES), bytes(512))
+    (task,) = decode.tasks(key, before, lambda _: pytest.fail("read again"))
+    assert task.remotes == (0,) * 64
+
+
+def test_torn_for_good() -> None:
+    """It ends, whatever the kernel says."""
+    torn = _task(process=7).replace(layouts.TASK_REMOTES.pack(*REMOTES), bytes(512))
+    assert decode.tasks((7).to_bytes(8, "little"), torn, lambda _: torn)[0].remotes == (0,) * 64
 
 
 @pytest.mark.parametrize(
