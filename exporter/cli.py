@@ -217,6 +217,13 @@ def _kernel_flags(parser: argparse.ArgumentParser) -> None:
         help="show every socket with its addresses: many series",
     )
     group.add_argument(
+        "--collector.remotes",
+        dest="remotes",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="count by class of remote address too: loopback, lan, internet and those of the file",
+    )
+    group.add_argument(
         "--no-collector.netfilter",
         dest="netfilter",
         action="store_false",
@@ -343,6 +350,7 @@ def _options(chosen: flags.Flags, settings: Settings) -> Options:
         cgroup_path=chosen.cgroup_path,
         max_tasks=chosen.max_tasks,
         count_threads=settings.shows_threads,
+        remotes=settings.classes.prefixes if settings.classes else (),
         list_sockets=settings.shows_sockets,
         netfilter=chosen.netfilter,
         pin_path=chosen.pin_path,
@@ -473,7 +481,7 @@ def _collector(tracer: CoreTracer, settings: Settings, max_exits: int = 0) -> Co
         kernel=host.kernel_release(),
     )
     namer = reload.namer(settings, tracer.cgroup_path)
-    ledger = Ledger(namer, settings.limits.groups, max_exits)
+    ledger = Ledger(namer, settings.limits.groups, max_exits, settings.class_names)
     remembered = tracer.recall()
     try:
         if remembered:

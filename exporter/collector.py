@@ -125,7 +125,8 @@ class Collector:
             pids = (int(member.labels[0]) for member in shown["process"][:-1])
             found += metrics.information(self._describe(report, pids))
             limits = {"group": self.settings.limits.groups, **self.settings.series_limits}
-            found += metrics.bound_families(found, limits)
+            classes = sum(map(bool, self.settings.class_names))
+            found += metrics.bound_families(found, limits, classes)
         return found
 
     def _describe(self, report: Report, pids: Iterable[int]) -> Iterator[tuple[str, ...]]:

@@ -169,6 +169,8 @@ def _traffic_families(report: Report) -> Iterator[Family]:
         GROUP,
         report.groups.items(),
     )
+    if report.remotes:
+        yield from _remote_families(report)
     yield from _tcp("group", "of all processes of a group", GROUP, report.group_tcp.items())
     yield _histogram(
         "group_tcp_round_trip_seconds",
@@ -179,6 +181,21 @@ def _traffic_families(report: Report) -> Iterator[Family]:
             for group, trips in report.round_trips.items()
         },
     )
+
+
+def _remote_families(report: Report) -> Iterator[Family]:
+    rows = [
+        ((*group, name), numbers)
+        for group, classes in report.remotes.items()
+        for name, numbers in classes.items()
+    ]
+    for number, (direction, unit) in enumerate((d, u) for d in DIRECTIONS for u in UNITS):
+        yield _counter(
+            f"group_remote_{direction}_{unit}",
+            f"{PAST[direction]} {unit} of a group, by class of the remote address, {LAYER}.",
+            (*GROUP, "remote"),
+            ((labels, numbers[number]) for labels, numbers in rows),
+        )
 
 
 PROCESS: Final = ("pid", "process", "group")
@@ -371,8 +388,14 @@ def _exit_families(report: Report) -> Iterator[Family]:
     )
 
 
-def bound_families(families: Iterable[Metric], limits: Mapping[str, int]) -> Iterator[Family]:
-    """Return how many series each kind has among these families, and how many it may have."""
+def bound_families(
+    families: Iterable[Metric], limits: Mapping[str, int], classes: int = 0
+) -> Iterator[Family]:
+    """Return how many series each kind has among these families, and how many it may have.
+
+    classes: number of those of remote addresses, if they are told apart.
+    """
+    each = {**EACH, "group": EACH["group"] + classes * WIDTH}
     series = dict.fromkeys(limits, 0)
     for family in families:
         kind = family.name.removeprefix("netatop_").partition("_")[0]
@@ -389,7 +412,10 @@ def bound_families(families: Iterable[Metric], limits: Mapping[str, int]) -> Ite
         "series_limit",
         "Series that a kind may have at most, with so many members as the configuration permits.",
         ("kind",),
-        (((kind,), limit * EACH[kind] + OF_OTHER[kind]) for kind, limit in limits.items()),
+        (
+            ((kind,), limit * each[kind] + OF_OTHER.get(kind, each[kind]))
+            for kind, limit in limits.items()
+        ),
     )
 
 
@@ -401,7 +427,8 @@ EACH: Final = {
     "socket": WIDTH + len(NO_TCP),
 }
 """Series of one member, at most: what finished processes of a group had used counts with it."""
-OF_OTHER: Final = {**EACH, "process": len(NO_TRAFFIC), "socket": len(NO_TRAFFIC)}
+OF_OTHER: Final = {"process": len(NO_TRAFFIC), "socket": len(NO_TRAFFIC)}
+"""Series of `other`, where they are not as many as those of a member."""
 
 
 def _table_families(snapshot: Snapshot) -> Iterator[Family]:

@@ -25,7 +25,10 @@ Counters: TypeAlias = tuple[int, ...]
 Remotes: TypeAlias = tuple[int, ...]
 """64 numbers: for each class of remote addresses, each direction, packets and bytes, likewise."""
 
+REMOTE_CLASSES: Final = 16
+"""As bpf/netatop.h has it."""
 ZERO: Final[Counters] = (0,) * (len(PROTOCOLS) * len(DIRECTIONS) * len(UNITS))
+NO_REMOTES: Final[Remotes] = (0,) * (REMOTE_CLASSES * len(DIRECTIONS) * len(UNITS))
 
 
 def add(a: Counters, b: Counters) -> Counters:
@@ -273,6 +276,8 @@ class Report:
     """All processes of a group, ended ones included: never falls."""
     group_tcp: Mapping[Group, TcpTraffic]
     round_trips: Mapping[Group, RoundTrips]
+    remotes: Mapping[Group, Mapping[str, tuple[int, ...]]]
+    """By group and class of remote address, all protocols together: never falls."""
     exited: Mapping[Group, Counters]
     """What finished processes had used: never falls."""
     exits: Mapping[tuple[Group, str], int]

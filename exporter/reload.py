@@ -35,7 +35,10 @@ def settings(flags: Flags) -> Settings:
 
         said = document.load(flags.config_file)
     return dataclasses.replace(
-        said, threads=said.threads or flags.threads, sockets=said.sockets or flags.sockets
+        said,
+        threads=said.threads or flags.threads,
+        sockets=said.sockets or flags.sockets,
+        remotes=said.remotes or flags.remotes,
     )
 
 
@@ -97,6 +100,12 @@ class Reloader:
                     f"kernel programs were loaded without {what}"
                 )
                 raise ConfigError(message)
+        if said.classes != self._loaded.classes:
+            message = (
+                f"{path}: found other remotes or address_classes than at the start; accepted "
+                "without a restart are the same: the kernel programs were loaded for those"
+            )
+            raise ConfigError(message)
         self._collector.configure(said, namer(said, self._cgroup_path))
 
 

@@ -15,15 +15,19 @@ from exporter.attribution import members
 from exporter.attribution.exits import ExitList
 from exporter.attribution.histogram import Histograms
 from exporter.model import (
+    DIRECTIONS,
+    NO_REMOTES,
     NO_ROUND_TRIPS,
     NO_TCP,
     NO_TRAFFIC,
     OTHER,
     REASONS,
+    UNITS,
     ZERO,
     Counters,
     Group,
     ProcessTraffic,
+    Remotes,
     Report,
     RoundTrips,
     TcpTraffic,
@@ -31,7 +35,7 @@ from exporter.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Iterable, Sequence
 
     from exporter.attribution.namer import Named, Namer
     from exporter.model import Snapshot, SocketRecord, TaskRecord, Traffic
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
 KEEP_NS: Final = 16 * 10**9
 """A record is kept this long after its task: a second more than packets can join it (LATE_NS)."""
 MAX_EXITS: Final = 1000
+WIDTH: Final = len(DIRECTIONS) * len(UNITS)
+"""Numbers of one class of remote addresses."""
 
 Usage: TypeAlias = tuple[int, ...]
 """All numbers of a record that grow: counters, TCP's, round trips, in one row."""
@@ -62,16 +68,29 @@ class Memory(NamedTuple):
     """Those of them that are in the histograms."""
     exit_list: ExitList
     histograms: Histograms
+    seen_remotes: dict[int, Remotes]
+    """What `seen` is for the counters, for those by class of remote address."""
+    remotes: dict[Group, dict[str, Counters]]
+    """By group and the name of the class: the numbers of a class, of all protocols."""
 
 
 class Ledger:
     """The only object with memory between kernel and metrics. Not safe for threads: hold a lock."""
 
-    def __init__(self, namer: Namer, max_groups: int, max_exits: int = MAX_EXITS) -> None:
+    def __init__(
+        self,
+        namer: Namer,
+        max_groups: int,
+        max_exits: int = MAX_EXITS,
+        class_names: Sequence[str] = (),
+    ) -> None:
         self.namer = namer
         self.max_groups = max_groups
         """Both may be changed between two reports: what was counted stays where it is."""
-        self.memory = Memory({}, {}, {}, {}, {}, set(), ExitList(max_exits), Histograms())
+        self._class_names = class_names
+        """Of remote addresses, by number; empty where there is none, and all if none is counted."""
+        exit_list = ExitList(max_exits)
+        self.memory = Memory({}, {}, {}, {}, {}, set(), exit_list, Histograms(), {}, {})
         self._whole: dict[str, Traffic] = dict.fromkeys(("thread", "socket"), NO_TRAFFIC)
 
     def report(self, snapshot: Snapshot, sockets: Iterable[SocketRecord] = ()) -> Report:
@@ -93,6 +112,7 @@ class Ledger:
             round_trips={
                 g: RoundTrips(usage[ROUND_TRIPS], usage[-1]) for g, usage in memory.groups.items()
             },
+            remotes={group: dict(classes) for group, classes in memory.remotes.items()},
             exited=dict(memory.exited),
             exits=dict(memory.exits),
             lifetimes=memory.histograms.read("lifetime_ns", 1e9),
@@ -128,11 +148,26 @@ class Ledger:
             delta = tuple(map(operator.sub, usage, before))
             memory.seen[identity] = usage
             memory.groups[group] = add(memory.groups.get(group, UNUSED), delta)
+            self._account_remotes(process, group)
             for kind, shown in (("thread", named.threads), ("socket", named.sockets)):
                 if shown:
                     self._whole[kind] = add(self._whole[kind], delta[: TCP.stop])
         if process.end_ns and any(process.counters):
             self._account_ended(process, named, group, delta, now_ns)
+
+    def _account_remotes(self, process: TaskRecord, group: Group) -> None:
+        """Add to the classes what is new of each; nothing if remotes are not counted."""
+        if not process.remotes:
+            return
+        memory, identity = self.memory, process.identity
+        before = memory.seen_remotes.get(identity, NO_REMOTES)
+        memory.seen_remotes[identity] = process.remotes
+        classes = memory.remotes.setdefault(group, {})
+        delta = tuple(map(operator.sub, process.remotes, before))
+        for number, name in enumerate(self._class_names):
+            part = delta[number * WIDTH : (number + 1) * WIDTH]
+            if name:
+                classes[name] = add(classes.get(name, NO_REMOTES[:WIDTH]), part)
 
     def _account_ended(
         self, process: TaskRecord, named: Named, group: Group, delta: Usage, now_ns: int
@@ -170,6 +205,7 @@ class Ledger:
         gone = [identity for identity in memory.seen if identity not in there]
         for identity in gone:
             del memory.seen[identity]
+            memory.seen_remotes.pop(identity, None)
         for identity in [identity for identity in memory.exit_group if identity not in there]:
             del memory.exit_group[identity]
             memory.final.discard(identity)

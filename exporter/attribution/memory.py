@@ -29,6 +29,8 @@ def dump(memory: Memory) -> bytes:
             "exit_list": list(memory.exit_list.entries.items()),
             "next_exit": memory.exit_list.next_number,
             "evicted": memory.exit_list.evicted,
+            "seen_remotes": list(memory.seen_remotes.items()),
+            "remotes": list(memory.remotes.items()),
             "histograms": {
                 what: list(counts.items()) for what, counts in memory.histograms.counts.items()
             },
@@ -70,6 +72,11 @@ def restore(text: bytes, max_exits: int) -> Memory:
             final=set(said["final"]),
             exit_list=exit_list,
             histograms=histograms,
+            seen_remotes={identity: tuple(row) for identity, row in said["seen_remotes"]},
+            remotes={
+                Group(*group): {name: tuple(row) for name, row in classes.items()}
+                for group, classes in said["remotes"]
+            },
         )
     except (ValueError, KeyError, TypeError) as error:
         message = f"what was remembered can't be read: {error!r}"
@@ -82,6 +89,7 @@ def _task(said: list[Any]) -> TaskRecord:
     counts, sum_us = task.round_trips
     return task._replace(
         counters=tuple(task.counters),
+        remotes=tuple(task.remotes),
         tcp=TcpTraffic(*task.tcp),
         round_trips=RoundTrips(tuple(counts), sum_us),
     )

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import yaml
 
-from exporter.config.kinds import Problem, Problems, Section
+from exporter.config.kinds import Problem, Problems, Section, visible
 from exporter.config.settings import Settings
 from exporter.errors import ConfigError
 
@@ -83,7 +83,7 @@ def _compose(data: bytes, problems: Problems) -> yaml.Node | None:
         return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark or yaml.Mark("", 0, 0, 0, None, 0)
-        what = " ".join(filter(None, (error.context, error.problem)))
+        what = visible(" ".join(filter(None, (error.context, error.problem))))
         problems.append(Problem(mark.line + 1, mark.column + 1, (), what, "YAML without aliases"))
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1

@@ -44,6 +44,7 @@ class Flags(NamedTuple):
     max_tasks: int = 65536
     threads: bool = False
     sockets: bool = False
+    remotes: bool = False
     netfilter: bool = True
     pin_path: str | None = None
     max_exits: int = 1000

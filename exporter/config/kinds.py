@@ -76,6 +76,11 @@ def shown(text: str) -> str:
     return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
 
 
+def visible(text: str) -> str:
+    """Return the beginning of a text, on one line."""
+    return "".join(c if c.isprintable() else " " for c in text[: 2 * SHOWN])
+
+
 def found(node: yaml.Node) -> str:
     """Say what is there."""
     if isinstance(node, yaml.SequenceNode):
@@ -161,7 +166,7 @@ class Text(Kind[T]):
         try:
             return self._parse(node.value)
         except ValueError as error:
-            reason = f" ({error})" if str(error) else ""
+            reason = f" ({visible(str(error))})" if str(error) else ""
             problems.note(node, path, f"{shown(node.value)}{reason}", self.accepted)
             return None
 

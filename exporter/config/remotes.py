@@ -36,6 +36,7 @@ DEFAULTS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
 }
 """Private, shared, link-local, unspecified and multicast addresses (RFC 6890)."""
+BUILT_IN: Final = (INTERNET, *DEFAULTS, NO_ADDRESS)
 
 
 def _prefix(text: str) -> str:
@@ -72,12 +73,9 @@ class Remotes(NamedTuple):
     """What the kernel is told of classes, and what their numbers mean."""
 
     names: tuple[str, ...]
-    """By number; the last is NO_ADDRESS, whose number is MOST - 1."""
+    """By number, of which there are MOST; empty for those without a class."""
     prefixes: tuple[tuple[str, int], ...]
-
-    def name(self, number: int) -> str:
-        """Return the name of a class."""
-        return NO_ADDRESS if number == MOST - 1 else self.names[number]
+    """Each with the number of its class."""
 
 
 def remotes(chosen: Iterable[AddressClass]) -> Remotes:
@@ -87,4 +85,5 @@ def remotes(chosen: Iterable[AddressClass]) -> Remotes:
     numbers = {
         prefix: number for number, prefixes in enumerate(classes.values()) for prefix in prefixes
     }
-    return Remotes((*classes, NO_ADDRESS), tuple(numbers.items()))
+    unused = ("",) * (MOST - len(classes) - 1)
+    return Remotes((*classes, *unused, NO_ADDRESS), tuple(numbers.items()))

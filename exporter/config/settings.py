@@ -22,7 +22,7 @@ from exporter.config.kinds import (
     option,
     shown,
 )
-from exporter.config.remotes import MOST, AddressClass, Remotes, remotes
+from exporter.config.remotes import BUILT_IN, MOST, AddressClass, Remotes, remotes
 from exporter.config.template import ACCEPTED, Template
 
 if TYPE_CHECKING:
@@ -218,6 +218,11 @@ class Settings:
         return remotes(self.address_classes) if self.remotes else None
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names of classes of remote addresses by number; none if they are not told."""
+        return self.classes.names if self.classes else ()
+
+    @property
     def series_limits(self) -> Mapping[str, int]:
         """Return the limits of the kinds that have series of their own."""
         limits = self.limits
@@ -262,7 +267,7 @@ class Settings:
                     what = f"{prefix}, which is in the class {shown(prefixes[prefix])} already"
                     yield Conflict(place, what, "each prefix once")
                 prefixes[prefix] = one.name
-        total = len(remotes(self.address_classes).names)
+        total = len({*BUILT_IN, *names})
         if total > MOST:
-            what = f"{total} classes, the built-in ones included"
+            what = f"{total} classes, {', '.join(BUILT_IN)} included"
             yield Conflict(("address_classes",), what, f"up to {MOST}")

@@ -82,6 +82,15 @@ class Exposition:
             exited = self.traffic("exited_", protocol=protocol)
             assert all(exited[name] <= groups[name] for name in exited), protocol
 
+    def check_remotes(self) -> None:
+        """Hold that a group has used what it has used by class of remote address, if that is told."""
+        if not self.series("netatop_group_remote_receive_packets_total"):
+            return
+        names = ("group", "container", "pod", "namespace")
+        for labels in {key for name, key in self.samples if name.startswith("netatop_group_r")}:
+            group = {name: dict(labels)[name] for name in names}
+            assert self.traffic("group_", **group) == self.traffic("group_remote_", **group), group
+
     def check_series(self) -> None:
         """There are as many series of each kind as it says, and not more than it promises."""
         for kind, pattern in KINDS.items():

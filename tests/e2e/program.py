@@ -114,6 +114,7 @@ class Program:
         found = Exposition(answer.body.decode(), openmetrics=openmetrics)
         found.check_law()
         found.check_series()
+        found.check_remotes()
         if self._last:
             found.check_growth(self._last)
             if self.is_ours:

@@ -98,9 +98,15 @@ def namer(settings: Settings | None = None, **sources: Any) -> Namer:
     return Namer(settings or Settings(), Sources(**given | sources))
 
 
-def ledger(max_exits: int = 1000, *, max_groups: int = 500, **sources: Any) -> Ledger:
+def ledger(
+    max_exits: int = 1000,
+    *,
+    max_groups: int = 500,
+    class_names: tuple[str, ...] = (),
+    **sources: Any,
+) -> Ledger:
     """Return an empty ledger."""
-    return Ledger(namer(**sources), max_groups, max_exits)
+    return Ledger(namer(**sources), max_groups, max_exits, class_names)
 
 
 class FakeTracer(Tracer):

@@ -121,6 +121,22 @@ def test_all_mistakes_at_once() -> None:
         ("groups: [{name: '{{.Comm.x}}'}]", "1:17: groups[0].name: found '{{.Comm.x}}'"),
         ("groups: [{exe: ['a'], cmdline: ['(?=x)']}]", "1:33: groups[0].cmdline[0]: found '(?=x)'"),
         ("kubernetes: {pod_logs: logs}", "1:24: kubernetes.pod_logs: found 'logs'; accepted is an"),
+        (
+            "address_classes: [{name: a, addresses: [10.0.0.1/8]}]",
+            "1:41: address_classes[0].addresses[0]: found '10.0.0.1/8' (10.0.0.1/8 has host bits",
+        ),
+        (
+            "address_classes: [{name: a, addresses: ['fe80::%eth0/64']}]",
+            "1:41: address_classes[0].addresses[0]: found 'fe80::%eth0/64' (a zone is no part",
+        ),
+        (
+            "address_classes: [{name: internet, addresses: ['::/0']}]",
+            "1:26: address_classes[0].name: found 'internet' (that is what fits no class)",
+        ),
+        (
+            "address_classes: [{name: a}]",
+            "1:19: address_classes[0]: found no key addresses; accepted is a list, each item a",
+        ),
         ("limits: {groups: 0}", "1:18: limits.groups: found '0' (int); accepted is a whole number"),
         ("limits: {groups: 0x10}", "1:18: limits.groups: found '0x10' (int); accepted is a whole"),
         ("limits: {groups: '5'}", "1:18: limits.groups: found '5'; accepted is a whole number"),
@@ -152,6 +168,24 @@ def test_mistakes(text: str | bytes, line: str) -> None:
         (
             "groups:\n- unit: [x]\n  pod: [y]\n",
             ["2:9: groups[0].unit: found it with container, pod or namespace; accepted is one"],
+        ),
+        (
+            (
+                "address_classes:\n- {name: a, addresses: ['::1']}\n"
+                "- {name: a, addresses: ['0:0::1/128']}\n"
+            ),
+            [
+                "3:10: address_classes[1].name: found 'a' again; accepted is a name of its own",
+                "3:25: address_classes[1].addresses[0]: found ::1/128, which is in the class 'a'",
+            ],
+        ),
+        (
+            "address_classes: ["
+            + ", ".join(
+                f"{{name: n{number}, addresses: [10.0.{number}.0/24]}}" for number in range(13)
+            )
+            + "]",
+            ["1:18: address_classes: found 17 classes, internet, loopback, lan, other included"],
         ),
     ],
 )

@@ -12,8 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from exporter import model
 from exporter.attribution.ledger import KEEP_NS
-from exporter.config import document
+from exporter.config import document, remotes
 from exporter.config.settings import Settings
+from exporter.kernel import layouts
 from exporter.model import OTHER, Group
 from tests.unit.facts import SECOND, counters, ledger, namer, process, snapshot, thread
 
@@ -132,6 +133,45 @@ def test_groups_are_bounded() -> None:
     assert len(report.groups) == 20
     assert model.pick(report.groups[OTHER], "udp", "transmit", "packets") == 23 * 23
     assert law_holds(report)
+
+
+def classes(**numbers: int) -> model.Remotes:
+    """Return what a process has transmitted, in bytes, to classes a and b and to no address."""
+    row = [0] * (4 * model.REMOTE_CLASSES)
+    for name, value in numbers.items():
+        row[4 * CLASSES.index(name) + 3] = value
+    return tuple(row)
+
+
+CLASSES = ("a", "b", *[""] * (model.REMOTE_CLASSES - 3), "none")
+
+
+def test_groups_by_class_of_remote_address() -> None:
+    """All classes there are, zeros too; what was counted under a former name stays there."""
+    book = ledger(class_names=CLASSES)
+    book.report(snapshot(process(10, remotes=classes(a=5, none=1)), process(11)))
+    report = book.report(
+        snapshot(process(10, "q", counters=MORE, remotes=classes(a=5, b=7, none=1)))
+    )
+    assert {
+        group: {name: numbers[3] for name, numbers in found.items()}
+        for group, found in report.remotes.items()
+    } == {P: {"a": 5, "b": 0, "none": 1}, Q: {"a": 0, "b": 7, "none": 0}}
+    assert book.report(snapshot()).remotes == report.remotes
+
+
+def test_numbers_of_classes() -> None:
+    """The kernel has as many as the configuration permits, and the last means the same."""
+    assert layouts.TASK_REMOTES.size == 8 * len(model.NO_REMOTES)
+    assert remotes.MOST == model.REMOTE_CLASSES
+    found = Settings(
+        remotes=True, address_classes=(remotes.AddressClass(name="x", addresses=("10.0.0.0/8",)),)
+    ).classes
+    assert found
+    assert (found.names[:4], found.names[-1]) == (("internet", "loopback", "lan", "x"), "other")
+    assert len(found.names) == remotes.MOST
+    assert dict(found.prefixes)["10.0.0.0/8"] == found.names.index("x")
+    assert dict(found.prefixes)["192.168.0.0/16"] == found.names.index("lan")
 
 
 def test_unidentified_is_part_of_the_total() -> None:

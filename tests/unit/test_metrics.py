@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.registry import Collector
 
-from exporter import metrics
+from exporter import metrics, model
 from exporter.attribution.bounds import Bounds
 from exporter.config.settings import Settings
 from exporter.model import ProgramStatus, RoundTrips, SocketRecord, SocketWalk, TcpTraffic
@@ -34,14 +34,15 @@ def everything() -> list[metrics.Family]:
         "round_trips": RoundTrips((0, 1, 0, 0, 0, 2, 0, 0, 0, 0), 40_000),
     }
     facts = snapshot(
-        process(10, HOSTILE, **used),
+        process(10, HOSTILE, remotes=(1, 2, 3, 4) * model.REMOTE_CLASSES, **used),
         process(11, end_ns=3 * SECOND, wait_status=9),
         thread(10, 12, HOSTILE),
         unidentified={"kernel": counters(icmp_receive_packets=3, icmp_receive_bytes=252)},
     )
     walk = SocketWalk({"tcp": 0, "udp": 2, "icmp": 0, "other": 0}, (socket, socket))
     settings = Settings(threads=True, sockets=True)
-    report = ledger(settings=settings).report(facts, walk.sockets)
+    names = Settings(remotes=True).class_names
+    report = ledger(settings=settings, class_names=names).report(facts, walk.sockets)
     shown = Bounds(settings.series_limits).choose(report, facts.now_ns)
     programs = [ProgramStatus("count_receive", "cgroup_skb/ingress", True, 3, 1500)]
     return [
@@ -74,6 +75,7 @@ def test_names_and_labels() -> None:
         "": ("protocol",),
         "unidentified_": ("reason", "protocol"),
         "group_": (*metrics.GROUP, "protocol"),
+        "group_remote_": (*metrics.GROUP, "remote"),
         "process_": ("pid", "process", "group", "protocol"),
         "thread_": ("pid", "tid", "thread", "protocol"),
         "socket_": metrics.SOCKET,
