@@ -55,14 +55,17 @@ class Collector:
         """Once: a clock that is put right must not change labels."""
         self._own_process = ProcessCollector(registry=None)
 
-    def expose(self, openmetrics: bool = False) -> bytes:  # noqa: FBT001, FBT002
-        """Scrape and return the exposition: text 0.0.4, or OpenMetrics 1.0; empty if it failed."""
+    def expose(self, openmetrics: bool = False, client: str = "") -> bytes:  # noqa: FBT001, FBT002
+        """Scrape and return the exposition: text 0.0.4, or OpenMetrics 1.0; empty if it failed.
+
+        client: who scrapes; what one has seen has nothing to do with what another has.
+        """
         render = generate_openmetrics if openmetrics else generate_latest
         with self._lock:
             if self._closed:
                 return b""
             registry = CollectorRegistry()
-            registry.register(_Ready(self._collect()))
+            registry.register(_Ready(self._collect(client)))
             return self._stage("exposition", lambda: render(registry)) or b""
 
     def keep_up(self, seconds: float) -> None:
@@ -92,11 +95,13 @@ class Collector:
         with self._lock:
             self._closed = True
 
-    def _collect(self) -> list[Metric]:
+    def _collect(self, client: str) -> list[Metric]:
         walk, snapshot = self._read()
         report = self._attribute(walk, snapshot)
         programs = self._stage("programs", self._tracer.programs) or ()
-        found = self._stage("families", lambda: self._families(report, snapshot, walk, programs))
+        found = self._stage(
+            "families", lambda: self._families(report, snapshot, walk, programs, client)
+        )
         return [
             *(found or ()),
             *metrics.reload_families(self.reload),
@@ -115,11 +120,12 @@ class Collector:
         snapshot: Snapshot | None,
         walk: SocketWalk | None,
         programs: tuple[ProgramStatus, ...],
+        client: str,
     ) -> list[Metric]:
         """Return the families of one scrape: now it is decided who has series of his own."""
         shown: Mapping[str, tuple[Member, ...]] = {}
         if report and snapshot:
-            shown = self._bounds.choose(report, snapshot.now_ns)
+            shown = self._bounds.choose(report, snapshot.now_ns, client)
         found: list[Metric] = list(metrics.families(report, shown, snapshot, walk, programs))
         if report:
             pids = (int(member.labels[0]) for member in shown["process"][:-1])

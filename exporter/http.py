@@ -39,6 +39,8 @@ POLL_SECONDS: Final = 0.1
 GRACE_SECONDS: Final = 1
 """A client may take this long to say what it wants; then it has to make room if others wait."""
 ANY_SIX: Final = "::"
+CLIENT_LENGTH: Final = 200
+"""Of what tells one client from another: address, and what it calls itself."""
 GZIP_LEVEL: Final = 1
 """Level 6 costs 2.5 times as much for a third less."""
 
@@ -73,8 +75,8 @@ class Server(ThreadingHTTPServer):
         self._address = address
         self.report: Callable[[], Report | None] | None = None
         """Reads and attributes, without an exposition; None as `expose`."""
-        self.expose: Callable[[bool], bytes] | None = None
-        """Scrapes; the argument: as OpenMetrics. None until the kernel programs are attached."""
+        self.expose: Callable[[bool, str], bytes] | None = None
+        """Scrapes; as OpenMetrics or not, for whom. None until the kernel programs are attached."""
         self.reload: Callable[[], None] | None = None
         """Reads the configuration again. Raises ConfigError. None: nobody may ask for it."""
         self._slots = threading.BoundedSemaphore(max_requests)
@@ -226,7 +228,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.expose is None:
             self._say(HTTPStatus.SERVICE_UNAVAILABLE, "not ready yet")
             return
-        body = self.server.expose(openmetrics)
+        client = f"{self.client_address[0]} {self.headers.get('User-Agent', '')}"
+        body = self.server.expose(openmetrics, client[:CLIENT_LENGTH])
         if not body:
             self._say(HTTPStatus.INTERNAL_SERVER_ERROR, "the exposition failed; the log says why")
             return

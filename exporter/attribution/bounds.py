@@ -2,22 +2,23 @@
 """Who has series of his own when not all can: the busiest. What no series shows is in `other`.
 
 Prometheus sees an increment only of a series that is in two scrapes, one after the other. `other`
-grows by every increment that cannot be seen in this way: of members that are not shown, of what a
+grows by every increment that can't be seen in this way: of members that are not shown, of what a
 member had used before it was first shown, and of what it used after it was shown last. So from one
 exposition to the next the increments of all series, `other` included, add up to that of the whole,
-and none falls.
+and none falls. What can be seen depends on who looks: each client has an `other` of its own.
 """
 
 from __future__ import annotations
 
 import heapq
-import operator
+import itertools
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from exporter.model import KINDS, NO_TRAFFIC, OTHER, PROTOCOLS, ZERO, Member, add
+from exporter.model import KINDS, NO_TRAFFIC, OTHER, PROTOCOLS, ZERO, Member, add, subtract
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from exporter.model import Report, Traffic
 
@@ -27,6 +28,8 @@ HALF_LIFE_NS: Final = 60 * 10**9
 """Of what counts as activity."""
 LEAD: Final = 2
 """One that is not shown takes the place of one that is, if it is so many times as busy."""
+MAX_CLIENTS: Final = 32
+"""Who are told apart; one that comes back after so many others begins anew."""
 WIDTHS: Final = {"process": 3, "thread": 3, "socket": 7}
 """Numbers of labels."""
 PARTS: Final = (*(len(ZERO) // len(PROTOCOLS),) * len(PROTOCOLS), len(NO_TRAFFIC) - len(ZERO))
@@ -34,103 +37,115 @@ PARTS: Final = (*(len(ZERO) // len(PROTOCOLS),) * len(PROTOCOLS), len(NO_TRAFFIC
 
 
 class Bounds:
-    """Remembers what was exposed last. Not safe for threads."""
+    """Remembers whom it has shown, and what each client has seen of them. Not safe for threads."""
 
     def __init__(self, limits: Mapping[str, int]) -> None:
         self.limits = limits
         """By kind, of the kinds that have series; may be changed."""
-        self._selections = {kind: Selection(WIDTHS[kind]) for kind in KINDS}
+        self._rankings = {kind: Ranking() for kind in KINDS}
+        self._views: OrderedDict[str, dict[str, View]] = OrderedDict()
+        """By client, the one that was here last at the end."""
 
     def follow(self, report: Report) -> None:
         """Note what those that are shown have used: some are gone at the next exposition."""
-        for kind, selection in self._selections.items():
-            selection.follow(report.members[kind])
+        for kind, members in report.members.items():
+            there = {member.labels: member for member in members}
+            for views in self._views.values():
+                views[kind].follow(there)
 
-    def choose(self, report: Report, now_ns: int) -> Mapping[str, tuple[Member, ...]]:
-        """Return who is exposed now, by kind; the last of each is `other`."""
-        return {
-            kind: selection.choose(
-                report.members[kind], report.whole[kind], self.limits[kind], now_ns
-            )
-            for kind, selection in self._selections.items()
-            if kind in self.limits
-        }
+    def choose(
+        self, report: Report, now_ns: int, client: str = ""
+    ) -> Mapping[str, tuple[Member, ...]]:
+        """Return who is exposed to a client now, by kind; the last of each is `other`."""
+        views = self._views.setdefault(client, {kind: View(WIDTHS[kind]) for kind in KINDS})
+        self._views.move_to_end(client)
+        if len(self._views) > MAX_CLIENTS:
+            self._views.popitem(last=False)
+        exposed = {}
+        for kind, limit in self.limits.items():
+            there = {member.labels: member for member in report.members[kind]}
+            chosen = self._rankings[kind].choose(there, limit, now_ns)
+            exposed[kind] = views[kind].expose(chosen, there, report.whole[kind], limit)
+        return exposed
 
 
-class Selection:
-    """One kind."""
+class Ranking:
+    """Who has series, of one kind: the same for all clients."""
+
+    def __init__(self) -> None:
+        self._shown: set[Labels] = set()
+        self._activity = Activity()
+
+    def choose(self, there: Mapping[Labels, Member], limit: int, now_ns: int) -> list[Member]:
+        """Return the busiest, but those that are shown give way to much busier ones only."""
+        self._activity.update(there, now_ns)
+        chosen = list(there.values()) if len(there) <= limit else self._choose(there, limit)
+        self._shown = {member.labels for member in chosen}
+        return chosen
+
+    def _choose(self, there: Mapping[Labels, Member], limit: int) -> list[Member]:
+        def rank(member: Member) -> tuple[bool, float]:
+            return member.is_alive, self._activity.score[member.labels]
+
+        shown = [member for labels, member in there.items() if labels in self._shown]
+        hidden = [member for labels, member in there.items() if labels not in self._shown]
+        chosen = heapq.nlargest(limit, shown, key=rank)
+        candidates = heapq.nlargest(limit, hidden, key=rank)
+        free, worst = limit - len(chosen), len(chosen) - 1
+        chosen += candidates[:free]
+        for number, candidate in zip(range(worst, -1, -1), candidates[free:], strict=False):
+            alive, score = rank(candidate)
+            if not alive or score <= LEAD * rank(chosen[number])[1]:
+                break
+            chosen[number] = candidate
+        return chosen
+
+
+class View:
+    """What a client has seen, of one kind."""
 
     def __init__(self, width: int) -> None:
         self._shown: dict[Labels, Member] = {}
-        """As they were exposed."""
+        """As they were exposed last."""
         self._latest: dict[Labels, Member] = {}
-        """The same, as they were last seen."""
-        self._activity = Activity()
+        """The same, as they were last there."""
         self._whole: Traffic | None = None
         """At the last exposition."""
         self._owed: Traffic = NO_TRAFFIC
         """Not above 0: what was seen in series before the whole had it."""
         self._other = Member((OTHER.name,) * width, NO_TRAFFIC)
 
-    def follow(self, members: Iterable[Member]) -> None:
+    def follow(self, there: Mapping[Labels, Member]) -> None:
         """Note what those that are shown have used."""
-        for member in members:
-            if member.labels in self._shown:
-                self._latest[member.labels] = member
+        self._latest.update((labels, there[labels]) for labels in self._shown if labels in there)
 
-    def choose(
-        self, members: Iterable[Member], whole: Traffic, limit: int, now_ns: int
+    def expose(
+        self, chosen: Sequence[Member], there: Mapping[Labels, Member], whole: Traffic, limit: int
     ) -> tuple[Member, ...]:
-        """Return who is exposed now; the last is `other`."""
-        self.follow(members)
-        there = {member.labels: member for member in members}
-        for labels, member in self._latest.items():
-            # One that is gone is exposed once more, if it has used something since.
-            if labels not in there and member.traffic != self._shown[labels].traffic:
-                there[labels] = member._replace(is_alive=False)
-        self._activity.update(there, now_ns)
-        chosen = self._pick(there, limit)
-        self._grow(chosen, whole)
-        self._shown = {member.labels: member for member in chosen}
+        """Return what the client sees now; the last is `other`."""
+        self.follow(there)
+        # Who is gone is seen once more, if there is room and he has used something since.
+        gone = (
+            member._replace(is_alive=False)
+            for labels, member in self._latest.items()
+            if labels not in there and member.traffic != self._shown[labels].traffic
+        )
+        exposed = (*chosen, *itertools.islice(gone, limit - len(chosen)))
+        self._grow(exposed, whole)
+        self._shown = {member.labels: member for member in exposed}
         self._latest = dict(self._shown)
-        return (*chosen, self._other)
+        return (*exposed, self._other)
 
-    def _pick(self, there: Mapping[Labels, Member], limit: int) -> list[Member]:
-        """Return the busiest, but those that are shown give way to much busier ones only."""
-
-        def rank(member: Member) -> tuple[bool, float]:
-            return member.is_alive, self._activity.score[member.labels]
-
-        shown: list[Member] = []
-        hidden: list[Member] = []
-        for labels, member in there.items():
-            (shown if labels in self._shown else hidden).append(member)
-        if len(there) <= limit:
-            return shown + hidden
-        shown = heapq.nlargest(limit, shown, key=rank)
-        candidates = heapq.nlargest(limit, hidden, key=rank)
-        free = limit - len(shown)
-        chosen = shown + candidates[:free]
-        for number, candidate in zip(
-            range(len(shown) - 1, -1, -1), candidates[free:], strict=False
-        ):
-            alive, score = rank(candidate)
-            if not alive or score <= LEAD * rank(shown[number])[1]:
-                break
-            chosen[number] = candidate
-        return chosen
-
-    def _grow(self, chosen: Iterable[Member], whole: Traffic) -> None:
+    def _grow(self, exposed: Iterable[Member], whole: Traffic) -> None:
         """Add to `other` what can't be seen in a series."""
         if self._whole is not None:
-            unseen = tuple(map(operator.sub, add(whole, self._owed), self._whole))
-            for member in chosen:
+            unseen = subtract(add(whole, self._owed), self._whole)
+            for member in exposed:
                 before = self._shown.get(member.labels)
                 if before and before.is_counted and member.is_counted:
-                    seen = increment(before.traffic, member.traffic)
-                    unseen = tuple(map(operator.sub, unseen, seen))
+                    unseen = subtract(unseen, increment(before.traffic, member.traffic))
             grown = tuple(max(number, 0) for number in unseen)
-            self._owed = tuple(map(operator.sub, unseen, grown))
+            self._owed = subtract(unseen, grown)
             self._other = self._other._replace(traffic=add(self._other.traffic, grown))
         self._whole = whole
 

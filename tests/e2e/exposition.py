@@ -83,7 +83,7 @@ class Exposition:
             assert all(exited[name] <= groups[name] for name in exited), protocol
 
     def check_remotes(self) -> None:
-        """Hold that a group has used what it has used by class of remote address, if that is told."""
+        """Hold that the classes of remote addresses of a group add up to it, if they are told."""
         if not self.series("netatop_group_remote_receive_packets_total"):
             return
         names = ("group", "container", "pod", "namespace")

@@ -11,10 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from exporter.attribution.bounds import HALF_LIFE_NS, Selection, increment
+from exporter.attribution.bounds import HALF_LIFE_NS, MAX_CLIENTS, Bounds, Ranking, View, increment
 from exporter.attribution.ledger import KEEP_NS
 from exporter.model import NO_TRAFFIC, Member, Traffic, add, subtract
-from tests.unit.facts import SECOND
+from tests.unit.facts import SECOND, counters, ledger, process, snapshot
 
 UDP_SENT, UDP_SENT_BYTES, TCP_SENT_BYTES = 6, 7, 3
 
@@ -29,6 +29,25 @@ def traffic(udp: int = 0, tcp: int = 0) -> Traffic:
 def member(name: str, udp: int, **changes: Any) -> Member:
     """Return a member with one label."""
     return Member((name,), traffic(udp))._replace(**changes)
+
+
+class Selection:
+    """One kind, as it is shown to one client."""
+
+    def __init__(self) -> None:
+        self._ranking = Ranking()
+        self._view = View(1)
+
+    def follow(self, members: list[Member]) -> None:
+        """See them, and expose nothing."""
+        self._view.follow({one.labels: one for one in members})
+
+    def choose(
+        self, members: list[Member], used: Traffic, limit: int, now: int
+    ) -> tuple[Member, ...]:
+        """Expose."""
+        there = {one.labels: one for one in members}
+        return self._view.expose(self._ranking.choose(there, limit, now), there, used, limit)
 
 
 def whole(*members: Member) -> Traffic:
@@ -50,7 +69,7 @@ class Prometheus:
         series = {}
         for labels, row, *_ in shown:
             for begin, end in ((0, 4), (4, 8), (8, 12), (12, 16), (16, 19)):
-                if any(row[begin:end]) or labels == ("other",):
+                if any(row[begin:end]) or labels[0] == "other":
                     series |= {(labels, number): row[number] for number in range(begin, end)}
         before, self.before = self.before, series
         if before is None:
@@ -72,13 +91,13 @@ def names(shown: tuple[Member, ...]) -> set[str]:
 def test_all_while_there_is_room() -> None:
     """`other` is there, with nothing in it: what is shown for the first time has no increment."""
     a, b = member("a", 23), member("b", 29)
-    shown = Selection(1).choose([a, b], whole(a, b), 2, SECOND)
+    shown = Selection().choose([a, b], whole(a, b), 2, SECOND)
     assert shown == (a, b, Member(("other",), NO_TRAFFIC))
 
 
 def test_the_busiest() -> None:
     """With the value of their whole life; what the rest has used since is in `other`."""
-    selection = Selection(1)
+    selection = Selection()
     first = [member("a", 100), member("b", 10), member("c", 1)]
     assert names(selection.choose(first, whole(*first), 1, SECOND)) == {"a"}
     then = [member("a", 101), member("b", 12), member("c", 4)]
@@ -90,7 +109,7 @@ def test_the_busiest() -> None:
 
 def test_what_a_new_one_had_used_is_in_other() -> None:
     """Prometheus has no earlier sample of it, in a series for each protocol."""
-    selection = Selection(1)
+    selection = Selection()
     a = member("a", 5)
     selection.choose([a], whole(a), 9, SECOND)
     a, b = Member(("a",), traffic(udp=7, tcp=3)), member("b", 11)
@@ -101,7 +120,7 @@ def test_what_a_new_one_had_used_is_in_other() -> None:
 
 def test_it_takes_twice_the_activity_to_replace_one() -> None:
     """Those of about the same rank do not change places all the time."""
-    selection = Selection(1)
+    selection = Selection()
     a, b, now = 1000, 0, SECOND
     selection.choose([member("a", a), member("b", b)], traffic(a), 1, now)
     for number in range(50):
@@ -119,7 +138,7 @@ def test_it_takes_twice_the_activity_to_replace_one() -> None:
 
 def test_activity_is_forgotten() -> None:
     """A large transfer of an hour ago does not keep its place."""
-    selection = Selection(1)
+    selection = Selection()
     a, b = member("a", 10**9), member("b", 0)
     selection.choose([a, b], whole(a, b), 1, SECOND)
     b = member("b", 1000)
@@ -129,7 +148,7 @@ def test_activity_is_forgotten() -> None:
 
 def test_one_that_is_gone_is_shown_once_more() -> None:
     """With what it has used in the end, if no scrape has seen that yet; then its series goes."""
-    selection = Selection(1)
+    selection = Selection()
     a = member("a", 5)
     selection.choose([a], whole(a), 3, SECOND)
     last = member("a", 9, is_alive=False)
@@ -140,7 +159,7 @@ def test_one_that_is_gone_is_shown_once_more() -> None:
 
 def test_one_that_has_ended_does_not_replace_a_living_one() -> None:
     """It has no more increments to show."""
-    selection = Selection(1)
+    selection = Selection()
     a = member("a", 5)
     selection.choose([a], whole(a), 1, SECOND)
     dead = member("b", 10**6, is_alive=False)
@@ -149,7 +168,7 @@ def test_one_that_has_ended_does_not_replace_a_living_one() -> None:
 
 def test_a_series_that_begins_anew() -> None:
     """A pid is used again by a process of the same name: to Prometheus a reset."""
-    selection, prometheus = Selection(1), Prometheus()
+    selection, prometheus = Selection(), Prometheus()
     old = member("a", 100)
     prometheus.scrape(selection.choose([old], traffic(100), 3, SECOND))
     new = member("a", 30)
@@ -160,7 +179,7 @@ def test_a_series_that_begins_anew() -> None:
 
 def test_no_room_at_all() -> None:
     """Everything is `other`."""
-    selection = Selection(1)
+    selection = Selection()
     a = member("a", 5)
     assert names(selection.choose([a], whole(a), 0, SECOND)) == set()
     a = member("a", 50)
@@ -169,7 +188,7 @@ def test_no_room_at_all() -> None:
 
 def test_nobodys_are_no_part_of_the_whole() -> None:
     """A socket that nobody is known to use is shown, and `other` is as it would be without it."""
-    selection = Selection(1)
+    selection = Selection()
     for used in (5, 50):
         a = member("a", used, is_counted=False)
         shown = selection.choose([a], NO_TRAFFIC, 3, SECOND)
@@ -178,12 +197,44 @@ def test_nobodys_are_no_part_of_the_whole() -> None:
 
 def test_the_whole_may_come_later() -> None:
     """Sockets are read before processes: `other` waits, and does not fall."""
-    selection = Selection(1)
+    selection = Selection()
     a = member("a", 5)
     selection.choose([a], traffic(5), 3, SECOND)
     a = member("a", 50)
     assert selection.choose([a], traffic(45), 3, SECOND)[-1].traffic == NO_TRAFFIC
     assert selection.choose([a], traffic(60), 3, SECOND)[-1].traffic == traffic(10)
+
+
+def test_each_client_sees_all() -> None:
+    """Two that scrape in turn; a third one, that came once, makes no difference to them."""
+    chance = random.Random(31)
+    book, bounds = ledger(), Bounds({"process": 2})
+    servers = {"a": Prometheus(), "b": Prometheus()}
+    used = dict.fromkeys(servers, NO_TRAFFIC)
+    sent: dict[int, int] = {}
+    for number in range(60):
+        pid = chance.randrange(2, 9)
+        sent[pid] = sent.get(pid, 0) + chance.randrange(1 << 30)
+        tasks = [process(pid, counters=counters(udp_transmit_bytes=n)) for pid, n in sent.items()]
+        report = book.report(snapshot(*tasks))
+        bounds.follow(report)
+        client = "ab"[number % 2]
+        if number == 11:
+            bounds.choose(report, number * SECOND, "c")
+        seen = servers[client].scrape(bounds.choose(report, number * SECOND, client)["process"])
+        if seen is not None:
+            assert seen == subtract(report.whole["process"], used[client])
+        used[client] = report.whole["process"]
+
+
+def test_clients_are_bounded() -> None:
+    """One that was forgotten begins anew: to Prometheus, a reset of `other`."""
+    report = ledger().report(snapshot(process(10)))
+    bounds = Bounds({"process": 2})
+    for number in range(MAX_CLIENTS + 23):
+        bounds.choose(report, SECOND, str(number))
+    assert len(bounds._views) == MAX_CLIENTS
+    assert "0" not in bounds._views
 
 
 @pytest.mark.parametrize(
@@ -205,7 +256,7 @@ class Host(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.selection = Selection(1)
+        self.selection = Selection()
         self.prometheus = Prometheus()
         self.limit = 3
         self.now = 0
@@ -287,7 +338,7 @@ HostTest.settings = settings(max_examples=300, stateful_step_count=50, deadline=
 def test_five_thousand_over_a_limit_of_five_hundred() -> None:
     """The ranking changes with every scrape, and the series promised are not exceeded."""
     chance = random.Random(23)
-    selection, prometheus = Selection(1), Prometheus()
+    selection, prometheus = Selection(), Prometheus()
     sizes = [chance.randrange(1 << 20) for _ in range(5000)]
     before = None
     for scrape in range(40):
