@@ -36,7 +36,7 @@ static void use(unsigned int number)
 		err(1, "socket");
 }
 
-static pid_t children[5000];
+static pid_t children[10000];
 
 int main(int argc, char **argv)
 {
@@ -45,8 +45,8 @@ int main(int argc, char **argv)
 	int done[2];
 	char byte;
 
-	if (processes < 1 || processes > 5000 || sockets < 1 || sockets > 25000)
-		errx(2, "usage: hold PROCESSES SOCKETS (at most 5000 and 25000)");
+	if (processes < 1 || processes > 10000 || sockets < 1 || sockets > 210000)
+		errx(2, "usage: hold PROCESSES SOCKETS (at most 10000 and 210000)");
 	getrlimit(RLIMIT_NOFILE, &limit);
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);

@@ -7,11 +7,12 @@ process that was given the same pid. One that is gone is no error: nothing is kn
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pwd
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from exporter.model import printable
 
@@ -22,40 +23,57 @@ PROC: Final = Path("/proc")
 COMMAND_LINE_BYTES: Final = 4096
 """A command line may have megabytes; this is what expressions see of it."""
 TICK_NS: Final = 10**9 // os.sysconf("SC_CLK_TCK")
+NOTHING: Final = -1
+"""No descriptor."""
+SYSTEMD: Final = "name=systemd"
 START_FIELD: Final = 19
 """Of /proc/PID/stat, after the command's closing bracket (proc_pid_stat(5): 22, counted from 1)."""
 
 
-class Files(NamedTuple):
-    """What was read; empty where it was not permitted, or the process had ended."""
+def executable(pid: int, start_ns: int, root: Path = PROC) -> str:
+    """Return the path of a process's executable as it sees it; empty if that can't be known.
 
-    executable: str = ""
-    """A path, as the process itself sees it."""
-    command_line: str = ""
-    """Its words, joined by spaces."""
-    cgroups: tuple[str, ...] = ()
-    """Paths in version 1 hierarchies, systemd's own first."""
+    The process is the one with this id that started at that time since boot; here and below.
+    """
+    with _opened(pid, start_ns, root) as fd:
+        try:
+            path = os.readlink(b"exe", dir_fd=fd)
+        except OSError:
+            return ""
+    return printable(path.decode(errors="replace").removesuffix(" (deleted)"))
 
 
-NOTHING: Final = Files()
+def command_line(pid: int, start_ns: int, root: Path = PROC) -> str:
+    """Return a process's words, joined by spaces; empty if they can't be known."""
+    with _opened(pid, start_ns, root) as fd:
+        words = _read(fd, "cmdline").rstrip(b"\0").replace(b"\0", b" ")
+    return printable(words.decode(errors="replace"))
 
 
-def read(pid: int, start_ns: int, root: Path = PROC) -> Files:
-    """Read of the process with this id that started at that time since boot; never fails."""
+def legacy_cgroups(pid: int, start_ns: int, root: Path = PROC) -> tuple[str, ...]:
+    """Return paths in version 1 hierarchies (cgroups(7)), systemd's own first."""
+    with _opened(pid, start_ns, root) as fd:
+        text = _read(fd, "cgroup").decode(errors="replace")
+    lines = [line.split(":", 2) for line in text.splitlines()]
+    found = [(controllers, path) for number, controllers, path in lines if number != "0"]
+    return (
+        *(printable(path) for name, path in found if name == SYSTEMD),
+        *(printable(path) for name, path in found if name != SYSTEMD),
+    )
+
+
+@contextlib.contextmanager
+def _opened(pid: int, start_ns: int, root: Path) -> Iterator[int]:
+    """Open a process's directory; -1 if it is gone or another's, of which nothing can be read."""
     try:
-        fd = os.open(root / str(pid), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(f"{root}/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        return NOTHING
+        yield NOTHING
+        return
     try:
         fields = _read(fd, "stat").rpartition(b")")[2].split()
-        if len(fields) <= START_FIELD or int(fields[START_FIELD]) != start_ns // TICK_NS:
-            return NOTHING
-        words = _read(fd, "cmdline").rstrip(b"\0").replace(b"\0", b" ")
-        return Files(
-            _executable(fd),
-            printable(words.decode(errors="replace")),
-            tuple(_legacy(_read(fd, "cgroup"))),
-        )
+        is_it = len(fields) > START_FIELD and int(fields[START_FIELD]) == start_ns // TICK_NS
+        yield fd if is_it else NOTHING
     finally:
         os.close(fd)
 
@@ -71,22 +89,6 @@ def _read(directory: int, name: str) -> bytes:
         return b""
     finally:
         os.close(fd)
-
-
-def _executable(directory: int) -> str:
-    try:
-        path = os.readlink(b"exe", dir_fd=directory)
-    except OSError:
-        return ""
-    return printable(path.decode(errors="replace").removesuffix(" (deleted)"))
-
-
-def _legacy(text: bytes) -> Iterator[str]:
-    """Yield the paths of /proc/PID/cgroup in version 1 hierarchies (cgroups(7))."""
-    lines = [line.split(":", 2) for line in text.decode(errors="replace").splitlines()]
-    found = [(controllers, path) for number, controllers, path in lines if number != "0"]
-    yield from (printable(path) for name, path in found if name == "name=systemd")
-    yield from (printable(path) for name, path in found if name != "name=systemd")
 
 
 @functools.lru_cache(maxsize=1024)

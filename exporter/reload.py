@@ -44,14 +44,20 @@ def settings(flags: Flags) -> Settings:
 
 def namer(said: Settings, cgroup_path: Callable[[int], str]) -> Namer:
     """Return who names processes from now on."""
-    sources = Sources(
+    return Namer(said, sources(said, cgroup_path))
+
+
+def sources(said: Settings, cgroup_path: Callable[[int], str]) -> Sources:
+    """Return where names come from on this host."""
+    return Sources(
         cgroup_path=cgroup_path,
-        files=procfs.read,
+        executable=procfs.executable,
+        command_line=procfs.command_line,
+        legacy_cgroups=procfs.legacy_cgroups,
         user=procfs.user,
         pods=pods.Pods(said.kubernetes.container_logs, said.kubernetes.pod_logs),
         has_legacy_cgroups=procfs.has_legacy_cgroups(),
     )
-    return Namer(said, sources)
 
 
 class Reloader:

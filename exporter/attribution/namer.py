@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -26,17 +27,6 @@ SHORT_ID: Final = 12
 MAX_NAME: Final = 128
 """Characters of a group's name: a template may repeat what a program says of itself."""
 RESERVED: Final = re.compile(r"other_*")
-
-
-class Files(Protocol):
-    """What can be read of a process: exporter.procfs.Files."""
-
-    @property
-    def executable(self) -> str: ...  # noqa: D102
-    @property
-    def command_line(self) -> str: ...  # noqa: D102
-    @property
-    def cgroups(self) -> tuple[str, ...]: ...  # noqa: D102
 
 
 class Names(Protocol):
@@ -63,8 +53,10 @@ class Sources(NamedTuple):
 
     cgroup_path: Callable[[int], str]
     """By a cgroup's id; empty if it is gone."""
-    files: Callable[[int, int], Files]
-    """By pid and start, in nanoseconds since boot."""
+    executable: Callable[[int, int], str]
+    """By pid and start, in nanoseconds since boot; as the next two."""
+    command_line: Callable[[int, int], str]
+    legacy_cgroups: Callable[[int, int], tuple[str, ...]]
     user: Callable[[int], str]
     pods: Pods
     has_legacy_cgroups: bool
@@ -124,7 +116,7 @@ class Namer:
         """Return the path of a process's executable; empty if it can't be known."""
         known = self._executables.get(task.identity)
         if known is None or known[0] != task.name:
-            known = task.name, self._sources.files(task.pid, task.start_ns).executable
+            known = task.name, self._sources.executable(task.pid, task.start_ns)
             self._executables[task.identity] = known
         return known[1]
 
@@ -167,19 +159,21 @@ class _Candidate:
     def __init__(self, task: TaskRecord, sources: Sources) -> None:
         self.task = task
         self._sources = sources
-        self._files: Files | None = None
         self.path = printable(sources.cgroup_path(task.cgroup_id))
         self.place = place(self.path)
         if sources.has_legacy_cgroups and not self.place.container_id:
             self._look_at_legacy()
         self.container, self.names_missing = self._container()
 
-    @property
-    def files(self) -> Files:
-        """Return what /proc says, read once."""
-        if self._files is None:
-            self._files = self._sources.files(self.task.pid, self.task.start_ns)
-        return self._files
+    @functools.cached_property
+    def executable(self) -> str:
+        """Return the path of its executable."""
+        return self._sources.executable(self.task.pid, self.task.start_ns)
+
+    @functools.cached_property
+    def command_line(self) -> str:
+        """Return its words, joined by spaces."""
+        return self._sources.command_line(self.task.pid, self.task.start_ns)
 
     @property
     def unit(self) -> str:
@@ -202,7 +196,7 @@ class _Candidate:
 
     def _look_at_legacy(self) -> None:
         """Find a container that is in no version 2 cgroup of its own, or a unit."""
-        for path in self.files.cgroups:
+        for path in self._sources.legacy_cgroups(self.task.pid, self.task.start_ns):
             found = place(path)
             if found.container_id or (found.unit and not self.place.unit):
                 self.path, self.place = path, found
@@ -228,8 +222,8 @@ class _Candidate:
 
 VALUES: Final[Mapping[str, Callable[[_Candidate], str]]] = {
     "Comm": lambda candidate: candidate.task.name,
-    "ExeBase": lambda candidate: candidate.files.executable.rpartition("/")[2],
-    "ExeFull": lambda candidate: candidate.files.executable,
+    "ExeBase": lambda candidate: candidate.executable.rpartition("/")[2],
+    "ExeFull": lambda candidate: candidate.executable,
     "Username": lambda candidate: candidate.user,
     "PID": lambda candidate: str(candidate.task.pid),
     "Cgroup": lambda candidate: candidate.path,
@@ -259,7 +253,7 @@ def _matches(rule: Rule, candidate: _Candidate) -> Mapping[str, str] | None:
         (not rule.comm or task.name in rule.comm)
         and (not rule.user or bool({candidate.user, str(task.uid)} & {*rule.user}))
         and _fits_place(rule, candidate, found)
-        and (not rule.exe or _is_executable(rule.exe, candidate.files.executable))
+        and (not rule.exe or _is_executable(rule.exe, candidate.executable))
         and _fits_command_line(rule, candidate, found)
     )
     return found if fits else None
@@ -278,7 +272,7 @@ def _fits_place(rule: Rule, candidate: _Candidate, found: dict[str, str]) -> boo
 
 def _fits_command_line(rule: Rule, candidate: _Candidate, found: dict[str, str]) -> bool:
     for expression in rule.cmdline:
-        groups = expression.search(candidate.files.command_line)
+        groups = expression.search(candidate.command_line)
         if groups is None:
             return False
         found.update(groups)

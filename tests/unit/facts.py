@@ -11,7 +11,6 @@ from exporter.attribution.namer import Namer, Sources
 from exporter.config.settings import Settings
 from exporter.kernel.tracer import Tracer
 from exporter.model import ProgramStatus, Snapshot, SocketWalk, TableStatus, TaskRecord
-from exporter.procfs import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -90,7 +89,9 @@ def namer(settings: Settings | None = None, **sources: Any) -> Namer:
     """Return one that knows of nothing but what it is told: groups are command names."""
     given = {
         "cgroup_path": lambda _: "/",
-        "files": lambda _pid, _start: NOTHING,
+        "executable": lambda _pid, _start: "",
+        "command_line": lambda _pid, _start: "",
+        "legacy_cgroups": lambda _pid, _start: (),
         "user": str,
         "pods": NoPods(),
         "has_legacy_cgroups": False,

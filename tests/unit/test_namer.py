@@ -13,7 +13,6 @@ from exporter.attribution.namer import MAX_NAME, VALUES, legal
 from exporter.config import document, template
 from exporter.model import OTHER, Group
 from exporter.pods import Names
-from exporter.procfs import Files
 from tests.unit.facts import NoPods, namer, process
 
 if TYPE_CHECKING:
@@ -38,7 +37,11 @@ def found(rules: str, name: str = "python3", *, cgroup: str = "/", **sources: An
 
 def reads(executable: str = "", command_line: str = "", *cgroups: str) -> dict[str, Any]:
     """Return what /proc says."""
-    return {"files": lambda _pid, _start: Files(executable, command_line, cgroups)}
+    return {
+        "executable": lambda _pid, _start: executable,
+        "command_line": lambda _pid, _start: command_line,
+        "legacy_cgroups": lambda _pid, _start: cgroups,
+    }
 
 
 WEB = reads("/usr/bin/python3.11", "python3 -m http.server --bind 127.0.0.1 8000")
@@ -198,11 +201,11 @@ def test_a_name_is_decided_once() -> None:
     """And again when the command, the user or the cgroup has changed; /proc is read when needed."""
     calls = []
 
-    def files(pid: int, start: int) -> Files:
+    def executable(pid: int, start: int) -> str:
         calls.append((pid, start))
-        return Files("/bin/a", "a b", ())
+        return "/bin/a"
 
-    book = by_rules("[{comm: [x], exe: [a], name: hit}]", files=files)
+    book = by_rules("[{comm: [x], exe: [a], name: hit}]", executable=executable)
     task = process(10, "y")
     assert book.name(task).group == book.name(task).group == Group("y")
     assert calls == []
@@ -232,7 +235,7 @@ def test_a_name_that_is_learned_later() -> None:
 def test_executables_are_read_once() -> None:
     """And again after exec, which changes the command name."""
     paths = iter(["/bin/sh", "/bin/ls"])
-    book = namer(files=lambda _pid, _start: Files(next(paths), "", ()))
+    book = namer(executable=lambda _pid, _start: next(paths))
     task = process(10, "sh")
     assert book.executable(task) == book.executable(task) == "/bin/sh"
     assert book.executable(task._replace(name="ls")) == "/bin/ls"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter import procfs
-from exporter.procfs import NOTHING, TICK_NS
+from exporter.procfs import TICK_NS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,20 +40,32 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
             process.stdin.close()
 
 
+NOTHING = ("", "", ())
+
+
+def read(pid: int, start: int, root: Path = procfs.PROC) -> tuple[str, str, tuple[str, ...]]:
+    """Return all that is read of a process."""
+    return (
+        procfs.executable(pid, start, root),
+        procfs.command_line(pid, start, root),
+        procfs.legacy_cgroups(pid, start, root),
+    )
+
+
 def test_a_process(child: subprocess.Popen[bytes]) -> None:
     """Executable and command line, whatever it looks like."""
-    found = procfs.read(child.pid, start_ns(child.pid))
-    assert found.executable == str(Path(sys.executable).resolve())
-    assert found.command_line == " ".join([sys.executable, *WORDS]).replace("\n", "\ufffd")
+    executable, words, cgroups = read(child.pid, start_ns(child.pid))
+    assert executable == str(Path(sys.executable).resolve())
+    assert words == " ".join([sys.executable, *WORDS]).replace("\n", "\ufffd")
     legacy = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    assert len(found.cgroups) == sum(not line.startswith("0:") for line in legacy)
+    assert len(cgroups) == sum(not line.startswith("0:") for line in legacy)
 
 
 def test_another_process_with_that_pid(child: subprocess.Popen[bytes]) -> None:
     """It has another start: nothing is said of it."""
     start = start_ns(child.pid)
     for other in (start - 2 * TICK_NS, start + TICK_NS):
-        assert procfs.read(child.pid, other) == NOTHING
+        assert read(child.pid, other) == NOTHING
 
 
 def test_a_process_that_has_ended(child: subprocess.Popen[bytes]) -> None:
@@ -63,26 +75,25 @@ def test_a_process_that_has_ended(child: subprocess.Popen[bytes]) -> None:
     child.stdin.close()
     while "Z" not in Path(f"/proc/{child.pid}/stat").read_text(encoding="utf-8"):
         time.sleep(0.01)
-    found = procfs.read(child.pid, start)
-    assert (found.executable, found.command_line) == ("", "")
+    assert read(child.pid, start)[:2] == ("", "")
     child.wait()
-    assert procfs.read(child.pid, start) == NOTHING
+    assert read(child.pid, start) == NOTHING
 
 
 def test_what_can_not_be_provoked(tmp_path: Path) -> None:
     """A file that is gone, or empty, in the middle of it."""
     own = tmp_path / "7"
     own.mkdir()
-    assert procfs.read(7, 0, tmp_path) == NOTHING
+    assert read(7, 0, tmp_path) == NOTHING
     (own / "stat").write_text("7 (a) b) S " + "1 " * 30, encoding="utf-8")
-    assert procfs.read(7, TICK_NS, tmp_path) == NOTHING
+    assert read(7, TICK_NS, tmp_path) == NOTHING
     (own / "cmdline").write_bytes(b"x\0" * 5000)
     (own / "exe").symlink_to(b"/bin/\xff\n (deleted)")
     (own / "cgroup").write_text("3:cpu:/b\n1:name=systemd:/a:c\n0::/d\n", encoding="utf-8")
-    found = procfs.read(7, TICK_NS, tmp_path)
-    assert found.executable == "/bin/\ufffd\ufffd"
-    assert len(found.command_line) == procfs.COMMAND_LINE_BYTES - 1
-    assert found.cgroups == ("/a:c", "/b")
+    executable, words, cgroups = read(7, TICK_NS, tmp_path)
+    assert executable == "/bin/\ufffd\ufffd"
+    assert len(words) == procfs.COMMAND_LINE_BYTES - 1
+    assert cgroups == ("/a:c", "/b")
 
 
 def test_hierarchies(tmp_path: Path) -> None:
