@@ -357,15 +357,14 @@ def test_connected_again(place: Place, family: int) -> None:
     start = lab.read()
 
     def serve(talk: Connection) -> None:
-        tcp.serve(talk, ANY[family], tcp.receive, size, connections=3)
+        tcp.serve(talk, ANY[family], tcp.drain, size, connections=3)
 
     def call(_talk: Connection) -> None:
         with socket.socket(workload.FAMILIES[family], socket.SOCK_STREAM) as own:
             own.settimeout(PATIENCE)
             for remote in (WIDE, OTHER, SINGLE):
                 own.connect((right(remote, family), PORT))
-                own.sendall(bytes(size))
-                assert own.recv(1) == b""
+                tcp.pour(own, size)
                 _disconnect(own)
 
     server = lab.start(serve, at=lab.right)
