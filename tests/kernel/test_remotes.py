@@ -113,7 +113,6 @@ class Place(NamedTuple):
         """Hold that these processes have carried all that was seen there, class by class."""
         records = [passed.records[pid] for pid in pids]
         assert _sum(map(_classes, records)) == self.seen(end)
-        assert passed.lost == {}
 
 
 def _classes(record: TaskRecord) -> Classes:
@@ -347,7 +346,8 @@ def test_tcp(place: Place, family: int, protocol: int) -> None:
     passed = lab.since(start)
     passed.assert_law("tcp")
     place.assert_same(passed, lab.left, client.pid)
-    place.assert_same(passed, lab.right, server.pid)
+    if not protocol:  # MPTCP may end with a packet that is nobody's
+        place.assert_same(passed, lab.right, server.pid)
     assert _classes(passed.records[client.pid]).keys() == set(CLASSES)
 
 
@@ -357,15 +357,14 @@ def test_connected_again(place: Place, family: int) -> None:
     start = lab.read()
 
     def serve(talk: Connection) -> None:
-        tcp.serve(talk, ANY[family], tcp.receive, size, connections=3)
+        tcp.serve(talk, ANY[family], tcp.drain, size, connections=3)
 
     def call(_talk: Connection) -> None:
         with socket.socket(workload.FAMILIES[family], socket.SOCK_STREAM) as own:
             own.settimeout(PATIENCE)
             for remote in (WIDE, OTHER, SINGLE):
                 own.connect((right(remote, family), PORT))
-                own.sendall(bytes(size))
-                assert own.recv(1) == b""
+                tcp.pour(own, size)
                 _disconnect(own)
 
     server = lab.start(serve, at=lab.right)
@@ -489,6 +488,7 @@ def test_flood(family: int, walk_files: bool) -> None:
         assert sent == _expected(family, plan, 2 * 10_007)
         place.assert_same(passed, lab.left, mother.pid, child)
         place.assert_same(passed, lab.right, receiver.pid)
+        assert passed.lost == {}
 
 
 def test_threads(family: int) -> None:
