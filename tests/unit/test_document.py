@@ -58,7 +58,7 @@ def test_all_mistakes_at_once() -> None:
         "groups:\n"
         "- comm: [a, 5]\n"
         "  cmdline: ['(']\n"
-        "  nmae: x\n"
+        "  label: x\n"
         "- name: '{{.Comm}'\n"
         "limits:\n"
         "  processes: 1_000\n"
@@ -75,7 +75,7 @@ def test_all_mistakes_at_once() -> None:
             "accepted is a regular expression (RE2)"
         ),
         (
-            "f.yml:4:3: groups[0]: found the key 'nmae'; accepted is name, comm, exe, cmdline, "
+            "f.yml:4:3: groups[0]: found the key 'label'; accepted is name, comm, exe, cmdline, "
             "user, cgroup, unit, container, pod, namespace, container_labels, threads, sockets"
         ),
         (
