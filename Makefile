@@ -19,6 +19,9 @@ bpf: ## Build the kernel programs
 layouts: ## Write the Python side of the structs shared with the kernel programs anew
 	$(Q)$(MAKE) -C bpf layouts
 
+schema: ## Write the JSON schema of the configuration file anew
+	$(Q)$(BIN)/netatop-exporter check-config --schema > deploy/netatop-exporter.schema.json
+
 lint: ## Look at everything without running it
 	$(Q)$(BIN)/ruff check --quiet .
 	$(Q)$(BIN)/ruff format --check --quiet .
@@ -61,4 +64,4 @@ clean: ## Remove what was built; .venv stays
 	$(Q)$(MAKE) -C bpf clean
 	$(Q)rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help bpf layouts lint format test test-kernel test-e2e check bare-debian bench clean
+.PHONY: help bpf layouts schema lint format test test-kernel test-e2e check bare-debian bench clean

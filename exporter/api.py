@@ -71,7 +71,7 @@ def _exited(entry: ExitedProcess, offset: float) -> dict[str, Any]:
         "runtime": where.runtime or None,
         "container_id": where.container_id or None,
         "pod_uid": where.pod_uid or None,
-        "unit": where.unit or None,
+        "unit": where.qualified_unit or None,
         "start_time_seconds": round(task.start_ns / 1e9 + offset, 3),
         "end_time_seconds": round(task.end_ns / 1e9 + offset, 3),
         "outcome": task.outcome,

@@ -3,13 +3,15 @@
 
 The forms are those that docker, containerd, CRI-O and podman write with either cgroup driver, alone
 or under a kubelet, and systemd for its units. A path is no proof: who may make cgroups may choose
-their names.
+their names. So what a user or a container may have made is kept apart from what the host has made.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Final, NamedTuple
+
+from exporter.model import printable
 
 RUNTIMES: Final = {
     "docker": "docker",
@@ -22,6 +24,8 @@ RUNTIMES: Final = {
 CONTAINER: Final = re.compile(
     rf"(?:(?P<runtime>{'|'.join(RUNTIMES)})[-:])?(?P<id>[0-9a-f]{{64}})(?:\.scope)?"
 )
+USER: Final = re.compile(r"(?P<owner>user-[0-9]+)\.slice")
+"""What is below belongs to a user, but for one service, by which systemd runs it."""
 LXC: Final = re.compile(r"lxc\.payload\.(?P<id>.+)")
 POD: Final = re.compile(
     r"(?:.*-)?pod(?P<uid>[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?"
@@ -40,6 +44,13 @@ class Place(NamedTuple):
     """With dashes; of a static pod 32 digits."""
     unit: str = ""
     """A systemd service, as systemctl prints it; of processes in no container."""
+    within: str = ""
+    """The user, `user-1000`, or the outer container, whose part of the hierarchy it is in."""
+
+    @property
+    def qualified_unit(self) -> str:
+        """Return the service, with the user to whom it belongs if it is not the host's."""
+        return f"{self.within}/{self.unit}" if self.unit and self.within else self.unit
 
 
 NOWHERE: Final = Place()
@@ -47,23 +58,29 @@ NOWHERE: Final = Place()
 
 def place(path: str) -> Place:
     """Return what a path in the hierarchy says; of containers in containers, the deepest."""
-    runtime = container = pod = pod_found = unit = parent = ""
+    runtime = container = pod = pod_found = unit = parent = within = ""
     for segment in _segments(path):
-        if match := POD.fullmatch(segment):
+        if match := USER.fullmatch(segment):
+            within = within or container or match["owner"]
+        elif match := POD.fullmatch(segment):
             pod_found = match["uid"].replace("_", "-")
         elif match := CONTAINER.fullmatch(segment):
             # A bare number means something only where a runtime puts it.
             if match["runtime"] or POD.fullmatch(parent) or parent == "docker":
+                within = within or container
                 runtime = RUNTIMES.get(match["runtime"] or parent, "")
                 container, pod, unit = match["id"], pod_found, ""
         elif match := LXC.fullmatch(segment):
+            within = within or container
             runtime, container, pod, unit = "lxc", match["id"], "", ""
         elif segment.endswith(".service"):
-            unit = unescape(segment)
+            unit = printable(unescape(segment))
         parent = segment
     if container:
-        return Place(runtime, container, pod)
-    return Place(unit=unit) if unit else NOWHERE
+        return Place(runtime, container, pod, within=within)
+    if unit and unit == f"{within.replace('-', '@')}.service":
+        within = ""  # that one is the host's
+    return Place(unit=unit, within=within) if unit else NOWHERE
 
 
 def _segments(path: str) -> list[str]:

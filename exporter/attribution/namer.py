@@ -177,8 +177,8 @@ class _Candidate:
 
     @property
     def unit(self) -> str:
-        """Return the systemd service."""
-        return self.place.unit
+        """Return the systemd service; a user's own with the user before it."""
+        return self.place.qualified_unit
 
     @property
     def user(self) -> str:
@@ -189,7 +189,7 @@ class _Candidate:
     def default(self) -> str:
         """Return what the group is called if no rule says so."""
         if not self.place.container_id:
-            return self.place.unit or self.task.name
+            return self.unit or self.task.name
         if self.names_missing and self.container.pod != UNKNOWN:
             return self.container.pod
         return self.container.container
@@ -208,9 +208,12 @@ class _Candidate:
         where = self.place
         if not where.container_id:
             return Group(""), False
-        names = self._sources.pods.find(where.container_id, where.pod_uid)
+        # The kubelet knows what the host has made; any id can be claimed below that.
+        names = None if where.within else self._sources.pods.find(where.container_id, where.pod_uid)
         is_pod = bool(where.pod_uid or names)
-        short = where.container_id[:SHORT_ID] if where.runtime != "lxc" else where.container_id
+        short = where.container_id if where.runtime == "lxc" else where.container_id[:SHORT_ID]
+        if where.within:
+            short = f"{where.within[:SHORT_ID]}/{short}"
         group = Group(
             "",
             container=(names and names.container) or short,

@@ -7,6 +7,8 @@ import contextlib
 import ctypes
 import functools
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -110,17 +112,17 @@ FORMS: Final = {
     ),
     "podman of a user": Form(
         f"user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{digits(13)}.scope",
-        digits(13)[:12],
-        digits(13)[:12],
+        f"user-1000/{digits(13)[:12]}",
+        f"user-1000/{digits(13)[:12]}",
     ),
     "nerdctl": Form(f"system.slice/nerdctl-{digits(14)}.scope", digits(14)[:12], digits(14)[:12]),
     "kubelet in docker": Form(
         f"docker/{digits(15)}/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod"
         f"{UIDS[8].replace('-', '_')}.slice/cri-containerd-{digits(16)}.scope",
-        "in",
-        "in",
-        "inner",
-        "kind",
+        f"{digits(15)[:12]}/{digits(16)[:12]}",
+        f"{digits(15)[:12]}/{digits(16)[:12]}",
+        "unknown",
+        "unknown",
     ),
     "lxc": Form("lxc.payload.web1", "web1", "web1"),
     "service": Form("system.slice/nginx.service", "nginx.service", unit="nginx.service"),
@@ -128,6 +130,26 @@ FORMS: Final = {
         r"system.slice/system-getty.slice/getty@tty1\x2da.service",
         "getty@tty1-a.service",
         unit="getty@tty1-a.service",
+    ),
+    "service of a user": Form(
+        "user.slice/user-1000.slice/user@1000.service/app.slice/nginx.service",
+        "user-1000/nginx.service",
+        unit="user-1000/nginx.service",
+    ),
+    "user who claims a container": Form(
+        f"user.slice/user-1000.slice/user@1000.service/{slice_of(UIDS[0])}"
+        f"/cri-containerd-{digits(0)}.scope",
+        f"user-1000/{digits(0)[:12]}",
+        f"user-1000/{digits(0)[:12]}",
+        "unknown",
+        "unknown",
+    ),
+    "container that claims another": Form(
+        f"docker/{digits(18)}/{slice_of(UIDS[0])}/cri-containerd-{digits(0)}.scope",
+        f"{digits(18)[:12]}/{digits(0)[:12]}",
+        f"{digits(18)[:12]}/{digits(0)[:12]}",
+        "unknown",
+        "unknown",
     ),
     "conmon": Form(f"machine.slice/libpod-conmon-{digits(17)}.scope", None),
     "session": Form("user.slice/user-1000.slice/session-3.scope", None),
@@ -321,3 +343,57 @@ def test_rules(name: str, kubelet: Path, tmp_path: Path) -> None:
                 talker.wait()
         traffic = found.traffic("group_", protocol="udp", group="all of shop", container="")
         assert traffic == workers.traffic(2 * 31, SIZE)
+
+
+HOSTILE_WORDS: Final = {
+    "control": b"\x01\x1b[31m\x7f",
+    "lines": b"a\nb\r\n# EOF\n",
+    "not UTF-8": b"\xff\xfe",
+    "labels": b'"a"="b",pid="1"} 99\n',
+    "4 kB": b"x" * 4096,
+    "100 kB": b"(" * 100_000,
+    "template": b"{{.Username}}",
+    "rest": b"other",
+}
+SENDS: Final = f"""
+import socket, sys
+own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+own.bind(("{program.LOCAL}", 0))
+for _ in range(23):
+    own.sendto(bytes({SIZE}), own.getsockname())
+    own.recv({SIZE})
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("word", HOSTILE_WORDS.values(), ids=HOSTILE_WORDS)
+def test_hostile_command_lines(tmp_path: Path, word: bytes) -> None:
+    """A name made of a command line is short and harmless, and takes nothing from anybody."""
+    file = tmp_path / "rules.yml"
+    file.write_text(
+        "groups: [{name: '{{.Matches.word}}', cmdline: ['#hostile#(?P<word>.*)']}]\n"
+        "limits: {processes: 1000}\n"
+    )
+    marked = b"#hostile#" + word
+    with (
+        program.serve("--config.file", str(file)) as exporter,
+        subprocess.Popen(
+            [sys.executable, "-c", SENDS, marked], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process,
+    ):
+        assert process.stdout
+        assert process.stdin
+        process.stdout.readline()
+        for openmetrics in (False, True):
+            found = exporter.scrape(openmetrics=openmetrics)
+            series = found.series("netatop_process_transmit_packets_total", pid=str(process.pid))
+            ((labels, value),) = series.items()
+            assert value == 23
+            group = dict(labels)["group"]
+            assert group.isprintable()
+            assert 0 < len(group) <= 128
+            assert group != "other"
+            traffic = found.traffic("group_", group=group, protocol="udp")
+            assert traffic == workers.traffic(23, SIZE)
+        process.stdin.close()

@@ -14,6 +14,7 @@ OTHER_ID = "a07b" * 16
 UID = "6eb5044d-ef2e-49d1-a9cc-28f4e3fe88a3"
 STATIC = "0b7c" * 8
 SLICE = "kubepods-burstable-pod" + UID.replace("-", "_") + ".slice"
+NESTED = Place("docker", ID, within=OTHER_ID)
 PARENTS = f"/kubepods.slice/kubepods-burstable.slice/{SLICE}"
 
 
@@ -52,8 +53,10 @@ PARENTS = f"/kubepods.slice/kubepods-burstable.slice/{SLICE}"
                 f"/docker/{OTHER_ID}/kubelet.slice/kubelet-kubepods.slice/kubelet-{SLICE}"
                 f"/cri-containerd-{ID}.scope"
             ),
-            Place("containerd", ID, UID),
+            Place("containerd", ID, UID, within=OTHER_ID),
         ),
+        (f"/docker/{OTHER_ID}/user.slice/user-0.slice/docker-{ID}.scope/docker/{ID}", NESTED),
+        (f"/lxc.payload.a/lxc.payload.b/docker/{ID}", Place("docker", ID, within="a")),
         (f"/docker/{ID}/system.slice/containerd.service", Place("docker", ID)),
         # Without a kubelet
         (f"/system.slice/docker-{ID}.scope", Place("docker", ID)),
@@ -67,7 +70,7 @@ PARENTS = f"/kubepods.slice/kubepods-burstable.slice/{SLICE}"
                 "/user.slice/user-1000.slice/user@1000.service/user.slice/user-libpod_pod_x.slice"
                 f"/libpod-{ID}.scope"
             ),
-            Place("podman", ID),
+            Place("podman", ID, within="user-1000"),
         ),
         ("/lxc.payload.web1", Place("lxc", "web1")),
         ("/lxc.payload.web1/system.slice/nginx.service", Place("lxc", "web1")),
@@ -84,7 +87,15 @@ PARENTS = f"/kubepods.slice/kubepods-burstable.slice/{SLICE}"
         ),
         (
             "/user.slice/user-1000.slice/user@1000.service/app.slice/sync.service",
-            Place(unit="sync.service"),
+            Place(unit="sync.service", within="user-1000"),
+        ),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/init.scope",
+            Place(unit="user@1000.service"),
+        ),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/a.slice/user@1001.service",
+            Place(unit="user@1001.service", within="user-1000"),
         ),
         (r"/system.slice/m\xc3\xbcsli\x2dbar.service", Place(unit="müsli-bar.service")),
         # Neither
