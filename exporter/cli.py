@@ -19,7 +19,7 @@ from exporter import __version__, client, doctor, exits, log, metrics, reload, s
 from exporter.attribution import memory
 from exporter.attribution.ledger import Ledger
 from exporter.collector import Collector
-from exporter.config import flags
+from exporter.config import document, flags
 from exporter.errors import ConfigError, NetatopError, StateError
 from exporter.http import Server
 from exporter.kernel import host
@@ -418,8 +418,6 @@ def once(parsed: argparse.Namespace) -> int:
 
 def check_config(parsed: argparse.Namespace) -> int:
     """Read a configuration file, or print what one may hold."""
-    from exporter.config import document  # noqa: PLC0415 (as in reload)
-
     if parsed.schema:
         print(document.schema())
         return 0

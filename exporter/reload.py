@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from exporter import metrics, pods, procfs
 from exporter.attribution.namer import Namer, Sources
+from exporter.config import document
 from exporter.config.settings import Settings
 from exporter.errors import ConfigError
 
@@ -31,8 +32,6 @@ def settings(flags: Flags) -> Settings:
     """Return what flags and file say together. Raises ConfigError."""
     said = Settings()
     if flags.config_file:
-        from exporter.config import document  # noqa: PLC0415 (2.6 MB for those with a file)
-
         said = document.load(flags.config_file)
     return dataclasses.replace(
         said,
