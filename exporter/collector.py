@@ -128,16 +128,18 @@ class Collector:
             shown = self._bounds.choose(report, snapshot.now_ns, client)
         found: list[Metric] = list(metrics.families(report, shown, snapshot, walk, programs))
         if report:
-            pids = (int(member.labels[0]) for member in shown["process"][:-1])
-            found += metrics.information(self._describe(report, pids))
+            found += metrics.information(self._describe(report, shown["process"][:-1]))
             limits = {"group": self.settings.limits.groups, **self.settings.series_limits}
             classes = sum(map(bool, self.settings.class_names))
             found += metrics.bound_families(found, limits, classes)
         return found
 
-    def _describe(self, report: Report, pids: Iterable[int]) -> Iterator[tuple[str, ...]]:
-        """Yield the wide labels of processes that have series."""
-        for process in filter(None, map(report.processes.get, pids)):
+    def _describe(self, report: Report, shown: Iterable[Member]) -> Iterator[tuple[str, ...]]:
+        """Yield the wide labels of processes that have series, but not of those that are gone."""
+        for pid, name, *_ in (member.labels for member in shown):
+            process = report.processes.get(int(pid))
+            if process is None or process.task.name != name:
+                continue
             task, where = process.task, process.container
             yield (
                 str(task.pid),

@@ -29,11 +29,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 MAX_SERIES: Final = 100_000
+COMMAND_BYTES: Final = 15
+"""That is all the kernel keeps of a command name (include/linux/sched.h, TASK_COMM_LEN)."""
 
 
 def _word(text: str) -> str:
     """Take any text but none."""
     if not text:
+        raise ValueError
+    return text
+
+
+def _command(text: str) -> str:
+    if not 0 < len(text.encode()) <= COMMAND_BYTES:
+        raise ValueError
+    return text
+
+
+def _executable(text: str) -> str:
+    if not text or text.endswith("/") or ("/" in text and not text.startswith("/")):
         raise ValueError
     return text
 
@@ -45,6 +59,10 @@ def _path(text: str) -> str:
 
 
 WORDS: Final = Several(Text("text that is not empty", _word, minLength=1))
+COMMANDS: Final = Several(
+    Text(f"a command name of 1 to {COMMAND_BYTES} bytes, as ps -o comm prints it", _command)
+)
+EXECUTABLES: Final = Several(Text("an absolute path, or a file's name", _executable))
 EXPRESSIONS: Final = Several(Text("a regular expression (RE2)", Expression.parse))
 DIRECTORY: Final = Text("an absolute path", _path, pattern="^/")
 NAME: Final = Text(f"text that is not empty, in which may stand {ACCEPTED}", Template.parse)
@@ -97,9 +115,9 @@ class Rule:
         "The group's name. Without it: the container or pod, else the service, else the command.",
         None,
     )
-    comm: tuple[str, ...] = option(WORDS, "The command name is one of these.", ())
+    comm: tuple[str, ...] = option(COMMANDS, "The command name is one of these.", ())
     exe: tuple[str, ...] = option(
-        WORDS,
+        EXECUTABLES,
         "The executable is one of these: its path, or what follows the last slash.",
         (),
     )

@@ -68,7 +68,8 @@ def test_all_mistakes_at_once() -> None:
     ) == [
         (
             "f.yml:2:13: groups[0].comm[1]: found '5' (int); "
-            "accepted is text that is not empty (in quotes, if it is meant as text)"
+            "accepted is a command name of 1 to 15 bytes, as ps -o comm prints it "
+            "(in quotes, if it is meant as text)"
         ),
         (
             "f.yml:3:13: groups[0].cmdline[0]: found '(' (missing ): (); "
@@ -113,7 +114,10 @@ def test_all_mistakes_at_once() -> None:
         ("groups: {}", "1:9: groups: found a mapping; accepted is a list"),
         ("groups: [[]]", "1:10: groups[0]: found a list; accepted is a mapping with the keys name"),
         ("groups: [{comm: x}]", "1:17: groups[0].comm: found 'x'; accepted is a list"),
-        ("groups: [{comm: ['']}]", "1:18: groups[0].comm[0]: found ''; accepted is text"),
+        ("groups: [{comm: ['']}]", "1:18: groups[0].comm[0]: found ''; accepted is a command"),
+        ("groups: [{comm: [éééééééé]}]", "1:18: groups[0].comm[0]: found 'éééééééé'; accepted is"),
+        ("groups: [{exe: [bin/sh]}]", "1:17: groups[0].exe[0]: found 'bin/sh'; accepted is an ab"),
+        ("groups: [{exe: [/bin/]}]", "1:17: groups[0].exe[0]: found '/bin/'; accepted is an abso"),
         ("groups: [{user: [33]}]", "1:18: groups[0].user[0]: found '33' (int); accepted is text"),
         ("groups: [{name: ' '}]", "1:17: groups[0].name: found ' ' (no name)"),
         ("groups: [{name: '{{.Foo}}'}]", "1:17: groups[0].name: found '{{.Foo}}' ({{.Foo}})"),

@@ -54,7 +54,6 @@ WEB = reads("/usr/bin/python3.11", "python3 -m http.server --bind 127.0.0.1 8000
         ("{comm: [python]}", False),
         ("{exe: [/usr/bin/python3.11]}", True),
         ("{exe: [bash, python3.11]}", True),
-        ("{exe: [bin/python3.11]}", False),
         ("{exe: [/opt/python3.11]}", False),
         ("{cmdline: ['http\\.server']}", True),
         ("{cmdline: ['http\\.server', '8000$']}", True),
