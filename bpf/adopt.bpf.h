@@ -8,7 +8,10 @@
 
 #include "account.bpf.h"
 
-/* What was counted while classes were not is in none. Unrolled: a program's context is read at fixed places. */
+/*
+ * What was counted while classes were not is in none. Unrolled, because a program's context can be
+ * read at fixed places only.
+ */
 static __always_inline void add_remotes(struct task *to, struct task *from)
 {
 	if (!settings.count_remotes)

@@ -49,7 +49,7 @@ class Options(NamedTuple):
     count_threads: bool = False
     list_sockets: bool = False
     remotes: tuple[tuple[str, int], ...] = ()
-    """Prefixes, as 10.0.0.0/8 or fd00::/8, and the class of each; empty: none are counted."""
+    """Prefixes, as 10.0.0.0/8 or fd00::/8, and the class (0 to 15) of each; empty: not counted."""
     walk_files: bool = False
     """Settle by way of files even where the iterator over sockets is safe: for tests."""
     netfilter: bool = True

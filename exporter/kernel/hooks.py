@@ -70,6 +70,7 @@ MAPS: Final = (
     "meters",
     "listeners",
     "remote_prefixes",
+    "found_remotes",
     "tasks",
     "unidentified",
     "lost",
