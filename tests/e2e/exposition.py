@@ -28,6 +28,8 @@ KINDS: Final = {
     "thread": re.compile("netatop_thread_"),
     "socket": re.compile("netatop_socket_"),
 }
+OTHER: Final = ("pid", "other")
+"""A label of what has no series of its own; it begins anew with each run."""
 
 
 class Exposition:
@@ -104,6 +106,9 @@ class Exposition:
 
         As Prometheus sees it: only what is in two scrapes, one after the other, can grow.
         """
+        for key, value in before.samples.items():
+            if OTHER in key[1]:
+                assert self.samples[key] >= value, f"series fell: {key}"
         for direction in DIRECTIONS:
             for unit in UNITS:
                 name = f"netatop_{{}}_{direction}_{unit}_total"
@@ -125,8 +130,4 @@ class Exposition:
             assert self.samples[key] >= value, f"series fell: {key}"
 
     def _lasting(self) -> Iterator[tuple[tuple[str, Labels], float]]:
-        return (
-            (k, v)
-            for k, v in self.samples.items()
-            if NEVER_FALL.fullmatch(k[0]) or ("pid", "other") in k[1]
-        )
+        return ((k, v) for k, v in self.samples.items() if NEVER_FALL.fullmatch(k[0]))
