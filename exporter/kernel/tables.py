@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from exporter.kernel.libbpf import Libbpf
 
-BATCH: Final = 4096
+BATCH: Final = 512
 """Entries per system call; also more than any one bucket of a hash holds."""
 READ_SIZE: Final = 1 << 18
 
