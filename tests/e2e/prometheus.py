@@ -68,9 +68,13 @@ class Prometheus:
 
     def points(self, selector: str) -> list[Point]:
         """Return all stored samples of the one series that the selector matches."""
+        (found,) = self.all_points(selector)
+        return found
+
+    def all_points(self, selector: str) -> list[list[Point]]:
+        """Return all stored samples of the series that the selector matches."""
         found = self.query(f"{selector}[10m]")
-        assert len(found) == 1, f"{selector}: {found}"
-        return [Point(time, float(value)) for time, value in found[0]["values"]]
+        return [[Point(time, float(value)) for time, value in one["values"]] for one in found]
 
 
 @contextlib.contextmanager

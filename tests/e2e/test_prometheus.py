@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -108,6 +109,30 @@ def test_processes_between_scrapes(minute: Minute) -> None:
         labels = f'{{group="{minute.crowd}",protocol="udp"}}'
         series = f"netatop_{subject}_transmit_packets_total{labels}"
         assert _growth(minute, series) == PROCESSES
+
+
+@pytest.mark.parametrize("what", ["receive_packets", "transmit_bytes"])
+def test_increments_of_processes(minute: Minute, what: str) -> None:
+    """From each sample to the next, all processes have grown by what all groups have.
+
+    Also by what those used that no scrape has seen: it is in `other`.
+    """
+    groups, processes = (
+        minute.server.all_points(f"netatop_{subject}_{what}_total")
+        for subject in ("group", "process")
+    )
+    whole: Counter[float] = Counter()
+    for series in groups:
+        whole.update({point.time: point.value for point in series})
+    times = sorted(whole)[:SCRAPES]
+    following = dict(itertools.pairwise(times))
+    seen: Counter[float] = Counter()
+    for series in processes:
+        for old, new in itertools.pairwise(series):
+            if following.get(old.time) == new.time:
+                seen[new.time] += new.value - old.value
+    assert sum(seen.values()) > 0
+    assert [whole[b] - whole[a] for a, b in following.items()] == [seen[t] for t in times[1:]]
 
 
 def test_law_in_promql(minute: Minute) -> None:
