@@ -26,6 +26,7 @@ SHORT_ID: Final = 12
 """Digits of a container's id, as docker prints it."""
 MAX_NAME: Final = 128
 """Characters of a group's name: a template may repeat what a program says of itself."""
+SERVICE: Final = ".service"
 RESERVED: Final = re.compile(r"other_*")
 
 
@@ -92,6 +93,7 @@ class Namer:
     def __init__(self, settings: Settings, sources: Sources) -> None:
         self._settings = settings
         self._sources = sources
+        self._templates = [rule.name for rule in settings.groups if rule.name]
         self._kept: dict[int, _Kept] = {}
         """By identity."""
         self._executables: dict[int, tuple[str, str]] = {}
@@ -144,13 +146,22 @@ class Namer:
                 threads, sockets = threads or rule.threads, sockets or rule.sockets
                 break
         return Named(
-            group=labels._replace(name=legal(name.strip() or candidate.default)),
+            group=labels._replace(name=legal(name.strip() or self._default(candidate))),
             container=container,
             unit=candidate.unit,
             cgroup=candidate.path,
             threads=threads,
             sockets=sockets,
         )
+
+    def _default(self, candidate: _Candidate) -> str:
+        """Return what the group is called if no rule says so."""
+        if candidate.default:
+            return candidate.default
+        # Any program chooses its name, but not that of a service or of a rule's group.
+        name = candidate.task.name
+        taken = name.endswith(SERVICE) or any(t.can_be(name) for t in self._templates)
+        return f"{name}_" if taken else name
 
 
 class _Candidate:
@@ -187,9 +198,9 @@ class _Candidate:
 
     @property
     def default(self) -> str:
-        """Return what the group is called if no rule says so."""
+        """Return the container's or pod's name, else the service's; empty if there is none."""
         if not self.place.container_id:
-            return self.unit or self.task.name
+            return self.unit
         if self.names_missing and self.container.pod != UNKNOWN:
             return self.container.pod
         return self.container.container

@@ -61,6 +61,13 @@ class Template:
         """Return what it needs to know."""
         return frozenset(name for _, name in self.parts)
 
+    def can_be(self, name: str) -> bool:
+        """Tell whether it can become this name; of one without any text of its own nobody knows."""
+        if not any((*(before for before, _ in self.parts), self.rest)):
+            return False
+        pattern = "".join(f"{re.escape(before)}.*" for before, _ in self.parts)
+        return re.fullmatch(pattern + re.escape(self.rest), name.strip()) is not None
+
     def render(self, values: Mapping[str, str]) -> str:
         """Fill it in; what has no value is empty."""
         filled = "".join(before + values.get(name, "") for before, name in self.parts)

@@ -146,6 +146,27 @@ def test_defaults(cgroup: str, group: Group) -> None:
     assert named.container == group._replace(name="") or not group.container
 
 
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("nginx.service", "nginx.service_"),
+        ("web", "web_"),
+        (" web", "web_"),
+        ("user root", "user root_"),
+        ("user", "user"),
+        ("b", "b"),
+        ("other", "other_"),
+    ],
+)
+def test_nobody_calls_himself_what_is_not_his(name: str, group: str) -> None:
+    """What a service or a rule is called; no rule fits here, and there is no service."""
+    rules = (
+        "[{comm: [x], name: web}, {comm: [y], name: 'user {{.Username}}'},"
+        " {comm: [z], name: '{{.Comm}}'}]"
+    )
+    assert found(rules, name).group == Group(group)
+
+
 def test_a_pod_whose_container_has_no_name() -> None:
     """The pod's name is the group's, the id tells containers apart."""
     pods = NoPods(**{UID: Names("", "web-7d9f", "shop")})
