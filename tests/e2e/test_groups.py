@@ -158,8 +158,11 @@ FORMS: Final = {
 
 
 @pytest.fixture(scope="module")
-def kubelet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the directories of a kubelet with the pods above, but for those it says nothing of."""
+def kubelet(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Make the directories of a kubelet with the pods above, but for those it says nothing of.
+
+    Returns what the configuration says of them.
+    """
     root = tmp_path_factory.mktemp("log")
     (root / "containers").mkdir()
     (root / "pods").mkdir()
@@ -169,16 +172,14 @@ def kubelet(tmp_path_factory: pytest.TempPathFactory) -> Path:
             name = f"{form.pod}_{form.namespace}_{form.container}-{digits(number)}.log"
             (root / "containers" / name).symlink_to("/nowhere")
     (root / "pods" / f"shop_late-0_{UIDS[6]}").mkdir()
-    return root
+    return f"kubernetes: {{container_logs: {root}/containers, pod_logs: {root}/pods}}\n"
 
 
 @pytest.fixture(scope="module")
-def exporter(kubelet: Path) -> Iterator[Program]:
+def exporter(kubelet: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """Return an exporter that looks there."""
-    file = kubelet / "netatop-exporter.yml"
-    file.write_text(
-        f"kubernetes: {{container_logs: {kubelet}/containers, pod_logs: {kubelet}/pods}}\n"
-    )
+    file = tmp_path_factory.mktemp("exporter") / "netatop-exporter.yml"
+    file.write_text(kubelet)
     with program.serve("--config.file", str(file)) as running:
         yield running
 
@@ -282,9 +283,10 @@ def hierarchy(tmp_path: Path) -> Iterator[Path]:
         checked(LIBC.umount2(point, 0))
 
 
-def test_version_1(hierarchy: Path, kubelet: Path, name: str) -> None:
+def test_version_1(hierarchy: Path, kubelet: str, name: str, tmp_path: Path) -> None:
     """A container whose cgroup is in a version 1 hierarchy only."""
-    file = kubelet / "netatop-exporter.yml"
+    file = tmp_path / "netatop-exporter.yml"
+    file.write_text(kubelet)
     with (
         program.serve("--config.file", str(file)) as exporter,
         tree(hierarchy, f"kubepods/burstable/pod{UIDS[0]}/{digits(0)}") as place,
@@ -315,11 +317,10 @@ groups:
 """
 
 
-def test_rules(name: str, kubelet: Path, tmp_path: Path) -> None:
+def test_rules(name: str, kubelet: str, tmp_path: Path) -> None:
     """The first that fits; `other` is not to be had; containers together, or each for itself."""
     file = tmp_path / "rules.yml"
-    where = f"kubernetes: {{container_logs: {kubelet}/containers, pod_logs: {kubelet}/pods}}\n"
-    file.write_text(RULES.format(name=name) + where)
+    file.write_text(RULES.format(name=name) + kubelet)
     expected = {"talks as root: python": (name, 23), "other_": (f"{name}-b", 29)}
     with program.serve("--config.file", str(file)) as exporter, cgroup() as root:
         for group, (process, datagrams) in expected.items():
