@@ -202,34 +202,24 @@ def _kernel_flags(parser: argparse.ArgumentParser) -> None:
         help="count the processes of this version 2 cgroup only (default: the whole host)",
         default=argparse.SUPPRESS,
     )
-    group.add_argument(
-        "--collector.threads",
-        dest="threads",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="count and show threads too",
-    )
-    group.add_argument(
-        "--collector.sockets",
-        dest="sockets",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="show every socket with its addresses: many series",
-    )
-    group.add_argument(
-        "--collector.remotes",
-        dest="remotes",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="count by class of remote address too: loopback, lan, internet and those of the file",
-    )
-    group.add_argument(
-        "--no-collector.netfilter",
-        dest="netfilter",
-        action="store_false",
-        default=argparse.SUPPRESS,
-        help="leave out what the kernel itself sends and receives: ICMP, TIME_WAIT, some RSTs",
-    )
+    for flag, chosen, text in (
+        ("threads", True, "count threads, and show the busiest of all groups"),
+        ("sockets", True, "show the busiest sockets of all groups, with their addresses"),
+        ("remotes", True, "count by class of remote address too: loopback, lan, internet, yours"),
+        (
+            "netfilter",
+            False,
+            "leave out what the kernel itself sends and receives: ICMP, TIME_WAIT, some RSTs",
+        ),
+    ):
+        group.add_argument(
+            f"--{'' if chosen else 'no-'}collector.{flag}",
+            dest=flag,
+            action="store_const",
+            const=chosen,
+            default=argparse.SUPPRESS,
+            help=text,
+        )
     group.add_argument(
         "--tasks.max",
         dest="max_tasks",
