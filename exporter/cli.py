@@ -297,6 +297,7 @@ def _web_flags(parser: argparse.ArgumentParser) -> None:
         "--web.enable-lifecycle",
         dest="enable_lifecycle",
         action="store_true",
+        default=argparse.SUPPRESS,
         help="let POST /-/reload read the configuration file again, as SIGHUP does",
     )
 
