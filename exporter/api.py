@@ -76,7 +76,7 @@ def _exited(entry: ExitedProcess, offset: float) -> dict[str, Any]:
         "end_time_seconds": round(task.end_ns / 1e9 + offset, 3),
         "outcome": task.outcome,
         "exit_status": None if number else task.wait_status >> 8,
-        "signal": _signal(number) if number else None,
+        "signal": signal_name(number) if number else None,
         "threads": task.threads,
         "sockets": task.sockets,
         **{
@@ -88,7 +88,8 @@ def _exited(entry: ExitedProcess, offset: float) -> dict[str, Any]:
     }
 
 
-def _signal(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Return SIGKILL for 9."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -15,7 +15,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from exporter import __version__, client, doctor, exits, log, metrics, reload, status
+from exporter import (
+    __version__,
+    api,
+    client,
+    doctor,
+    exits,
+    log,
+    metrics,
+    reload,
+    status,
+    watch,
+)
 from exporter.attribution import memory
 from exporter.attribution.ledger import Ledger
 from exporter.collector import Collector
@@ -24,7 +35,9 @@ from exporter.errors import ConfigError, NetatopError, StateError
 from exporter.http import Server
 from exporter.kernel import host
 from exporter.kernel.core_loader import CoreTracer, Options
+from exporter.kernel.layouts import LIFE_EVENTS
 from exporter.kernel.pins import Pins
+from exporter.kernel.watcher import Filter
 from exporter.reload import Reloader
 
 if TYPE_CHECKING:
@@ -53,6 +66,16 @@ ONCE: Final = (
 STATUS: Final = "Print the totals of the exporter that runs on this host, as /proc/netatop did."
 EXITS: Final = """\
 Print the finished processes that had used the network, as the exporter on this host knows them.
+"""
+WATCH: Final = """\
+Print fork, exec, exit, abort (killed by a signal), thread_create and thread_exit as they happen,
+until Ctrl-C; for what ends, also what it had used, if an exporter runs here. What is not wanted is
+left out in the kernel. Nothing is attached when nobody watches. Needs root, or CAP_BPF and
+CAP_PERFMON.
+"""
+WAIT: Final = """\
+Wait until a process ends, whoever has started it, print how, and end with the same exit status (128
+and the signal's number if a signal has killed it).
 """
 CHECK_CONFIG: Final = """\
 Say whether a configuration file is good, or all that is wrong with it: line, key, what was found
@@ -135,6 +158,14 @@ def _parse(words: list[str]) -> argparse.Namespace:
             list_exits,
             (_exits_flags, _place_flags),
         ),
+        (
+            "watch",
+            "print events in the lives of processes",
+            WATCH,
+            watch_events,
+            (_watch_flags, _place_flags),
+        ),
+        ("wait", "wait for the end of any process", WAIT, wait_for, (_wait_flags,)),
         (
             "check-config",
             "check a configuration file",
@@ -274,6 +305,34 @@ def _exits_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", dest="as_json", action="store_true", help="print each as a line of JSON"
     )
+
+
+def _watch_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("which events")
+    group.add_argument("--pid", metavar="PID", type=_pid("--pid"), help="of this process only")
+    group.add_argument(
+        "--tree", action="store_true", help="of that process and of all its descendants"
+    )
+    group.add_argument(
+        "--event", action="append", choices=LIFE_EVENTS, help="of this kind; may be given again"
+    )
+    group.add_argument(
+        "--comm",
+        metavar="NAME",
+        type=functools.partial(flags.command, "--comm"),
+        help="of processes and threads with this command name",
+    )
+    parser.add_argument(
+        "--json", dest="as_json", action="store_true", help="print each as a line of JSON"
+    )
+
+
+def _wait_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pid", metavar="PID", type=_pid("PID"), help="the process")
+
+
+def _pid(flag: str) -> Callable[[str], int]:
+    return functools.partial(flags.whole, flag, 1, 1 << 22)
 
 
 def _web_flags(parser: argparse.ArgumentParser) -> None:
@@ -435,6 +494,32 @@ def list_exits(parsed: argparse.Namespace) -> int:
     for line in exits.listing(address, as_json=parsed.as_json, follow=parsed.follow):
         print(line, flush=parsed.follow)
     return 0
+
+
+def watch_events(parsed: argparse.Namespace) -> int:
+    """Print events until Ctrl-C."""
+    chosen = Filter(
+        events=frozenset(parsed.event or LIFE_EVENTS),
+        pid=parsed.pid or 0,
+        tree=parsed.tree,
+        command=parsed.comm or "",
+    )
+    if chosen.tree and not chosen.pid:
+        message = "--tree: found without --pid; accepted is the process whose descendants are meant"
+        raise ConfigError(message)
+    address = _flags(parsed).listen_address
+    for line in watch.events(chosen, address, as_json=parsed.as_json):
+        print(line, flush=True)
+    return 0
+
+
+def wait_for(parsed: argparse.Namespace) -> int:
+    """Wait for a process; end as it has."""
+    status = watch.wait_for(parsed.pid)
+    number = status & 0x7F
+    said = f"killed by {api.signal_name(number)}" if number else f"exit status {status >> 8}"
+    print(f"{parsed.pid}: {said}")
+    return 128 + number if number else status >> 8
 
 
 def run_doctor(parsed: argparse.Namespace) -> int:

@@ -198,6 +198,27 @@ class SocketRecord(NamedTuple):
     tcp: TcpTraffic = NO_TCP
 
 
+class LifeEvent(NamedTuple):
+    """Something in the life of a process or thread."""
+
+    event: str
+    """One of fork, exec, exit, abort (killed by a signal), thread_create, thread_exit."""
+    time_ns: int
+    """Since boot, as `start_ns`."""
+    start_ns: int
+    """Of the thread; of a fork, the child's."""
+    pid: int
+    """Of a fork, the child's."""
+    tid: int
+    parent: int
+    """Pid."""
+    name: str
+    uid: int
+    cgroup_id: int
+    wait_status: int
+    """Of what ends, as wait(2) gives it; else 0."""
+
+
 class SocketWalk(NamedTuple):
     """What a settle found."""
 

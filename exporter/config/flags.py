@@ -73,6 +73,14 @@ def directory(flag: str, kind: str, text: str) -> str:
     return text
 
 
+def command(flag: str, text: str) -> str:
+    """Check a command name: the kernel keeps 15 bytes of one. Raises ConfigError."""
+    if not 0 < len(text.encode(errors="surrogateescape")) < 16:
+        message = f"{flag}: found {text!r}; accepted is a command name of 1 to 15 bytes"
+        raise ConfigError(message)
+    return text
+
+
 def file(flag: str, text: str) -> str:
     """Check the name of a file. Raises ConfigError."""
     if not text:

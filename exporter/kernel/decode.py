@@ -93,6 +93,25 @@ def sum_counters(values: Buffer) -> model.Counters:
     return total
 
 
+def lives(output: bytes) -> list[model.LifeEvent]:
+    """Decode events, one after the other."""
+    return [
+        model.LifeEvent(
+            event=layouts.LIFE_EVENTS[life.event],
+            time_ns=life.time_ns,
+            start_ns=life.start_time_ns,
+            pid=life.tgid,
+            tid=life.pid,
+            parent=life.parent,
+            name=command_name(life.command),
+            uid=life.uid,
+            cgroup_id=life.cgroup_id,
+            wait_status=life.exit_code,
+        )
+        for life in layouts.Life.unpack_all(output)
+    ]
+
+
 def loss(index: int) -> tuple[str, str]:
     """Return object and reason of one kind of loss: task_full is ("task", "full")."""
     thing, _, reason = layouts.LOSSES[index].partition("_")
