@@ -27,6 +27,8 @@ STRUCTS = (
     "remote_prefix",
     "life",
     "life_filter",
+    "life_key",
+    "life_counts",
 )
 ENUMS = ("protocol", "direction", "reason", "loss", "life_event")
 RAW = {("task", "remotes")}

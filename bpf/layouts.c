@@ -11,6 +11,8 @@ struct settings settings_;
 struct remote_prefix remote_prefix_;
 struct life life_;
 struct life_filter life_filter_;
+struct life_key life_key_;
+struct life_counts life_counts_;
 enum protocol protocol_;
 enum direction direction_;
 enum reason reason_;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /*
  * Events in the lives of processes and threads, for one watcher: each loads an object of its own, with
- * its filter compiled in, so one that is slow loses events only of itself.
+ * its filter compiled in, so one that is slow loses events only of itself. An exporter that counts them
+ * is one, too.
  */
 #include "fingerprint.h"
 #include "kernel.h"
@@ -33,11 +34,20 @@ struct {
 	__type(value, __u8);
 } tree SEC(".maps");
 
+/* The loader puts in the key of the rest, for whom there is no room. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 8192);
+	__type(key, struct life_key);
+	__type(value, struct life_counts);
+} counts SEC(".maps");
+
 static __always_inline bool is_watched(__u32 tgid)
 {
 	if (!filter.tgid)
 		return true;
-	if (!filter.tree)
+	if (!(filter.how & LIFE_TREE))
 		return tgid == filter.tgid;
 	return bpf_map_lookup_elem(&tree, &tgid);
 }
@@ -64,6 +74,34 @@ static __always_inline void miss(void)
 		__sync_fetch_and_add(count, 1);
 }
 
+static __noinline int count(struct life_key *key, __u32 event)
+{
+	struct life_counts fresh = {}, *counted;
+	struct life_key rest = {};
+
+	if (!key || event >= LIFE_EVENTS)
+		return 0; /* for the verifier */
+	counted = bpf_map_lookup_elem(&counts, key);
+	if (!counted) {
+		bpf_map_update_elem(&counts, key, &fresh, BPF_NOEXIST);
+		counted = bpf_map_lookup_elem(&counts, key) ?: bpf_map_lookup_elem(&counts, &rest);
+	}
+	if (counted)
+		__sync_fetch_and_add(&counted->of[event], 1);
+	return 0;
+}
+
+static __always_inline void count_life(enum life_event event, struct task_struct *task)
+{
+	struct task_struct *leader = task->group_leader;
+	struct life_key key = {};
+
+	key.cgroup_id = leader->cgroups->dfl_cgrp->kn->id;
+	key.uid = leader->cred->uid.val;
+	bpf_probe_read_kernel_str(key.command, sizeof(key.command), leader->comm);
+	count(&key, event);
+}
+
 static __always_inline void tell(enum life_event event, struct task_struct *task, __u32 parent,
 				 __u32 exit_code)
 {
@@ -72,6 +110,10 @@ static __always_inline void tell(enum life_event event, struct task_struct *task
 
 	if (!(filter.events & 1U << event))
 		return;
+	if (filter.how & LIFE_COUNT) {
+		count_life(event, task);
+		return;
+	}
 	bpf_probe_read_kernel_str(command, sizeof(command), task->comm);
 	if (!has_command(command))
 		return;
@@ -107,7 +149,7 @@ int BPF_PROG(watch_fork, struct task_struct *parent, struct task_struct *child)
 	}
 	if (!is_watched(forker))
 		return 0;
-	if (filter.tree && bpf_map_update_elem(&tree, &tgid, &there, BPF_ANY))
+	if ((filter.how & LIFE_TREE) && bpf_map_update_elem(&tree, &tgid, &there, BPF_ANY))
 		miss();
 	tell(LIFE_EVENT_FORK, child, forker, 0);
 	return 0;
@@ -138,7 +180,7 @@ int BPF_PROG(watch_exit, struct task_struct *task)
 	code = signal->flags & SIGNAL_GROUP_EXIT ? signal->group_exit_code :
 						   task->group_leader->exit_code;
 	tell(code & 0x7f ? LIFE_EVENT_ABORT : LIFE_EVENT_EXIT, task->group_leader, parent, code);
-	if (filter.tree)
+	if (filter.how & LIFE_TREE)
 		bpf_map_delete_elem(&tree, &tgid);
 	return 0;
 }

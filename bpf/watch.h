@@ -32,13 +32,29 @@ struct life {
 	char command[COMMAND_LENGTH];
 };
 
+/* All descendants of the process too; the table `tree` holds those that live. */
+#define LIFE_TREE 1
+/* Events are counted in the table `counts`, not told. */
+#define LIFE_COUNT 2
+
 /* Set by the loader before the object is loaded; all of the object's read-only data. */
 struct life_filter {
 	__u32 fingerprint;
-	__u32 events; /* bits by enum life_event */
-	__u32 tgid;   /* 0: every process */
-	__u32 tree;   /* 1: all descendants of it, too; the table `tree` holds those that live */
+	__u32 events;		      /* bits by enum life_event */
+	__u32 tgid;		      /* 0: every process */
+	__u32 how;		      /* bits LIFE_TREE, LIFE_COUNT */
 	char command[COMMAND_LENGTH]; /* empty: any */
+};
+
+/* Key of the table `counts`: all that a process's group can be made of. All zero: the rest. */
+struct life_key {
+	__u64 cgroup_id;
+	__u64 uid;
+	char command[COMMAND_LENGTH]; /* of the process */
+};
+
+struct life_counts {
+	__u64 of[LIFE_EVENTS];
 };
 
 #pragma clang diagnostic pop

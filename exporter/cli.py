@@ -35,9 +35,9 @@ from exporter.errors import ConfigError, NetatopError, StateError
 from exporter.http import Server
 from exporter.kernel import host
 from exporter.kernel.core_loader import CoreTracer, Options
-from exporter.kernel.layouts import LIFE_EVENTS
 from exporter.kernel.pins import Pins
 from exporter.kernel.watcher import Filter
+from exporter.model import LIFE_EVENTS
 from exporter.reload import Reloader
 
 if TYPE_CHECKING:
@@ -237,6 +237,7 @@ def _kernel_flags(parser: argparse.ArgumentParser) -> None:
         ("threads", True, "count threads, and show the busiest of all groups"),
         ("sockets", True, "show the busiest sockets of all groups, with their addresses"),
         ("remotes", True, "count by class of remote address too: loopback, lan, internet, yours"),
+        ("lifecycle", True, "count forks, execs, exits and aborts, and threads that come and go"),
         (
             "netfilter",
             False,
@@ -402,6 +403,7 @@ def _options(chosen: flags.Flags, settings: Settings) -> Options:
         count_threads=settings.shows_threads,
         remotes=settings.classes.prefixes if settings.classes else (),
         list_sockets=settings.shows_sockets,
+        lifecycle=chosen.lifecycle,
         netfilter=chosen.netfilter,
         pin_path=chosen.pin_path,
     )

@@ -18,6 +18,7 @@ from exporter import metrics, procfs
 from exporter.attribution import memory
 from exporter.attribution.bounds import Bounds
 from exporter.errors import KernelError, NetatopError
+from exporter.model import LIFE_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -130,8 +131,9 @@ class Collector:
         if report:
             found += metrics.information(self._describe(report, shown["process"][:-1]))
             limits = {"group": self.settings.limits.groups, **self.settings.series_limits}
-            classes = sum(map(bool, self.settings.class_names))
-            found += metrics.bound_families(found, limits, classes)
+            more = metrics.WIDTH * sum(map(bool, self.settings.class_names))
+            more += len(LIFE_EVENTS) if report.lives else 0
+            found += metrics.bound_families(found, limits, more)
         return found
 
     def _describe(self, report: Report, shown: Iterable[Member]) -> Iterator[tuple[str, ...]]:

@@ -14,6 +14,7 @@ from prometheus_client.core import (
 
 from exporter.model import (
     DIRECTIONS,
+    LIFE_EVENTS,
     LIFETIME_BOUNDS,
     NO_TCP,
     NO_TRAFFIC,
@@ -345,6 +346,17 @@ def _exit_families(report: Report) -> Iterator[Family]:
         GROUP,
         report.exited.items(),
     )
+    if report.lives:
+        yield _counter(
+            "lifecycle_events",
+            "Events in the lives of processes and threads; an abort is an exit by a signal.",
+            (*GROUP, "event"),
+            (
+                ((*group, event), count)
+                for group, counts in report.lives.items()
+                for event, count in zip(LIFE_EVENTS, counts, strict=True)
+            ),
+        )
     groups = dict.fromkeys(group for group, _ in report.exits)
     yield _counter(
         "exited_processes",
@@ -389,17 +401,17 @@ def _exit_families(report: Report) -> Iterator[Family]:
 
 
 def bound_families(
-    families: Iterable[Metric], limits: Mapping[str, int], classes: int = 0
+    families: Iterable[Metric], limits: Mapping[str, int], more: int = 0
 ) -> Iterator[Family]:
     """Return how many series each kind has among these families, and how many it may have.
 
-    classes: number of those of remote addresses, if they are told apart.
+    more: series that a group may have beside those of every configuration.
     """
-    each = {**EACH, "group": EACH["group"] + classes * WIDTH}
+    each = {**EACH, "group": EACH["group"] + more}
     series = dict.fromkeys(limits, 0)
     for family in families:
         kind = family.name.removeprefix("netatop_").partition("_")[0]
-        kind = "group" if kind == "exited" else kind
+        kind = "group" if kind in {"exited", "lifecycle"} else kind
         if kind in series:
             series[kind] += len(family.samples)
     yield _gauge(

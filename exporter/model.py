@@ -7,7 +7,7 @@ All frozen. Counters are plain tuples, because a scrape adds thousands of them.
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -219,6 +219,18 @@ class LifeEvent(NamedTuple):
     """Of what ends, as wait(2) gives it; else 0."""
 
 
+class LifeKey(NamedTuple):
+    """By what events are counted: all that the kernel knows of a process's group."""
+
+    name: str
+    uid: int
+    cgroup_id: int
+    """0: the rest, for whom there was no room; then all is empty."""
+
+
+LIFE_EVENTS: Final = ("fork", "exec", "exit", "abort", "thread_create", "thread_exit")
+
+
 class SocketWalk(NamedTuple):
     """What a settle found."""
 
@@ -258,6 +270,8 @@ class Snapshot:
     lost: Mapping[tuple[str, str], int]
     """By (object, reason)."""
     tables: tuple[TableStatus, ...]
+    lives: Mapping[LifeKey, tuple[int, ...]] = field(default_factory=dict)
+    """Events by LIFE_EVENTS, where they are counted."""
 
 
 Traffic: TypeAlias = tuple[int, ...]
@@ -313,6 +327,8 @@ class Report:
     """By kind: those that may have series."""
     whole: Mapping[str, Traffic]
     """What all members of a kind have used, those that are gone included: never falls."""
+    lives: Mapping[Group, tuple[int, ...]]
+    """Events by LIFE_EVENTS, if they are counted: never falls."""
     exit_list: tuple[ExitedProcess, ...]
     """The last finished processes."""
     exit_list_evicted: int

@@ -16,6 +16,7 @@ from exporter.attribution.exits import ExitList
 from exporter.attribution.histogram import Histograms
 from exporter.model import (
     DIRECTIONS,
+    LIFE_EVENTS,
     NO_REMOTES,
     NO_ROUND_TRIPS,
     NO_TCP,
@@ -35,10 +36,10 @@ from exporter.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from exporter.attribution.namer import Named, Namer
-    from exporter.model import Snapshot, SocketRecord, TaskRecord, Traffic
+    from exporter.model import LifeKey, Snapshot, SocketRecord, TaskRecord, Traffic
 
 KEEP_NS: Final = 16 * 10**9
 """A record is kept this long after its task: a second more than packets can join it (LATE_NS)."""
@@ -51,6 +52,9 @@ Usage: TypeAlias = tuple[int, ...]
 TCP: Final = slice(len(ZERO), len(ZERO) + len(NO_TCP))
 ROUND_TRIPS: Final = slice(TCP.stop, TCP.stop + len(NO_ROUND_TRIPS.counts))
 UNUSED: Final[Usage] = (0,) * (ROUND_TRIPS.stop + 1)
+
+
+NO_EVENTS: Final = (0,) * len(LIFE_EVENTS)
 
 
 class Memory(NamedTuple):
@@ -72,6 +76,7 @@ class Memory(NamedTuple):
     """What `seen` is for the counters, for those by class of remote address."""
     remotes: dict[Group, dict[str, Counters]]
     """By group and the name of the class: the numbers of a class, of all protocols."""
+    lives: dict[Group, tuple[int, ...]]
 
 
 class Ledger:
@@ -90,7 +95,9 @@ class Ledger:
         self._class_names = class_names
         """Of remote addresses, by number; empty where there is none, and all if none is counted."""
         exit_list = ExitList(max_exits)
-        self.memory = Memory({}, {}, {}, {}, {}, set(), exit_list, Histograms(), {}, {})
+        self.memory = Memory({}, {}, {}, {}, {}, set(), exit_list, Histograms(), {}, {}, {})
+        self._seen_lives: dict[LifeKey, tuple[int, ...]] = {}
+        """Counted anew in each run."""
         self._whole: dict[str, Traffic] = dict.fromkeys(("thread", "socket"), NO_TRAFFIC)
 
     def report(self, snapshot: Snapshot, sockets: Iterable[SocketRecord] = ()) -> Report:
@@ -102,6 +109,7 @@ class Ledger:
         for process in processes:
             self._account(process, named[process.identity], snapshot.now_ns)
         self._drop_gone(named)
+        self._account_lives(snapshot.lives)
         unidentified = {reason: snapshot.unidentified.get(reason, ZERO) for reason in REASONS}
         groups = {group: usage[: TCP.start] for group, usage in memory.groups.items()}
         return Report(
@@ -131,6 +139,7 @@ class Ledger:
                 **self._whole,
                 "process": _sum((NO_TRAFFIC, *(u[: TCP.stop] for u in memory.groups.values()))),
             },
+            lives=dict(memory.lives),
             exit_list=tuple(memory.exit_list.entries.values()),
             exit_list_evicted=memory.exit_list.evicted,
             next_exit=memory.exit_list.next_number,
@@ -169,6 +178,16 @@ class Ledger:
             if name:
                 classes[name] = add(classes.get(name, NO_REMOTES[:WIDTH]), part)
 
+    def _account_lives(self, lives: Mapping[LifeKey, tuple[int, ...]]) -> None:
+        """Add what is new of each kind of process to its group."""
+        for key, counts in lives.items():
+            before = self._seen_lives.get(key, NO_EVENTS)
+            if counts != before:
+                group = self._admit(self.namer.group_of(key)) if any(key) else OTHER
+                delta = tuple(map(operator.sub, counts, before))
+                self.memory.lives[group] = add(self.memory.lives.get(group, NO_EVENTS), delta)
+                self._seen_lives[key] = counts
+
     def _account_ended(
         self, process: TaskRecord, named: Named, group: Group, delta: Usage, now_ns: int
     ) -> None:
@@ -196,8 +215,10 @@ class Ledger:
 
     def _admit(self, group: Group) -> Group:
         """Return the group, or the one of the rest if there are too many."""
-        groups = self.memory.groups
-        return group if group in groups or len(groups) < self.max_groups else OTHER
+        memory = self.memory
+        if group in memory.groups or group in memory.lives:
+            return group
+        return group if len(memory.groups.keys() | memory.lives.keys()) < self.max_groups else OTHER
 
     def _drop_gone(self, there: Container[int]) -> None:
         """Forget processes that the kernel has forgotten."""

@@ -31,6 +31,7 @@ def dump(memory: Memory) -> bytes:
             "evicted": memory.exit_list.evicted,
             "seen_remotes": list(memory.seen_remotes.items()),
             "remotes": list(memory.remotes.items()),
+            "lives": list(memory.lives.items()),
             "histograms": {
                 what: list(counts.items()) for what, counts in memory.histograms.counts.items()
             },
@@ -73,6 +74,7 @@ def restore(text: bytes, max_exits: int) -> Memory:
             exit_list=exit_list,
             histograms=histograms,
             seen_remotes={identity: tuple(row) for identity, row in said["seen_remotes"]},
+            lives={Group(*group): tuple(counts) for group, counts in said["lives"]},
             remotes={
                 Group(*group): {name: tuple(row) for name, row in classes.items()}
                 for group, classes in said["remotes"]

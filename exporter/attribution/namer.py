@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from exporter.attribution.containers import place
-from exporter.model import Group, printable
+from exporter.model import ZERO, Group, TaskRecord, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from exporter.config.expression import Expression
     from exporter.config.settings import Rule, Settings
     from exporter.config.template import Template
-    from exporter.model import TaskRecord
+    from exporter.model import LifeKey
 
 UNKNOWN: Final = "unknown"
 """The label of a pod or namespace whose name nobody could tell."""
@@ -27,6 +27,8 @@ SHORT_ID: Final = 12
 MAX_NAME: Final = 128
 """Characters of a group's name: a template may repeat what a program says of itself."""
 SERVICE: Final = ".service"
+UNSEEN: Final = TaskRecord(0, 0, 0, 0, "", 0, 0, 0, 0, 0, ZERO)
+"""A process that nobody has looked at."""
 RESERVED: Final = re.compile(r"other_*")
 
 
@@ -113,6 +115,10 @@ class Namer:
             kept = _Kept(facts, missing, self._decide(candidate))
             self._kept[task.identity] = kept
         return kept.named
+
+    def group_of(self, key: LifeKey) -> Group:
+        """Return the group of processes of which no more is known: nothing that /proc would say."""
+        return self._decide(_Candidate(UNSEEN._replace(**key._asdict()), self._sources)).group
 
     def executable(self, task: TaskRecord) -> str:
         """Return the path of a process's executable; empty if it can't be known."""

@@ -45,6 +45,7 @@ class Flags(NamedTuple):
     threads: bool = False
     sockets: bool = False
     remotes: bool = False
+    lifecycle: bool = False
     netfilter: bool = True
     pin_path: str | None = None
     max_exits: int = 1000

@@ -112,6 +112,16 @@ def lives(output: bytes) -> list[model.LifeEvent]:
     ]
 
 
+def life_counts(keys: Buffer, values: Buffer) -> dict[model.LifeKey, tuple[int, ...]]:
+    """Decode the table of counted events."""
+    return {
+        model.LifeKey(command_name(key.command), key.uid, key.cgroup_id): counts.of
+        for key, counts in zip(
+            layouts.LifeKey.unpack_all(keys), layouts.LifeCounts.unpack_all(values), strict=True
+        )
+    }
+
+
 def loss(index: int) -> tuple[str, str]:
     """Return object and reason of one kind of loss: task_full is ("task", "full")."""
     thing, _, reason = layouts.LOSSES[index].partition("_")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     Buffer: TypeAlias = bytes | bytearray | memoryview
 
-FINGERPRINT = 0x9CC993D0
+FINGERPRINT = 0xEE4AE975
 
 PROTOCOLS = ("tcp", "udp", "icmp", "other")
 DIRECTIONS = ("receive", "transmit")
@@ -249,7 +249,7 @@ class LifeFilter(NamedTuple):
     fingerprint: int
     events: int
     tgid: int
-    tree: int
+    how: int
     command: bytes
 
     @staticmethod
@@ -264,4 +264,44 @@ class LifeFilter(NamedTuple):
                 v[4],
             )
             for v in LIFE_FILTER.iter_unpack(buffer)
+        )
+
+
+LIFE_KEY = struct.Struct("<Q Q 16s")
+
+
+class LifeKey(NamedTuple):
+    """struct life_key, 32 bytes."""
+
+    cgroup_id: int
+    uid: int
+    command: bytes
+
+    @staticmethod
+    def unpack_all(buffer: Buffer) -> Iterator[LifeKey]:
+        """Decode consecutive structs."""
+        return (
+            LifeKey(
+                v[0],
+                v[1],
+                v[2],
+            )
+            for v in LIFE_KEY.iter_unpack(buffer)
+        )
+
+
+LIFE_COUNTS = struct.Struct("<6Q")
+
+
+class LifeCounts(NamedTuple):
+    """struct life_counts, 48 bytes."""
+
+    of: tuple[int, ...]
+
+    @staticmethod
+    def unpack_all(buffer: Buffer) -> Iterator[LifeCounts]:
+        """Decode consecutive structs."""
+        return (
+            LifeCounts(v[0:6])
+            for v in LIFE_COUNTS.iter_unpack(buffer)
         )

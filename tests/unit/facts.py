@@ -63,6 +63,7 @@ def snapshot(
     *tasks: TaskRecord,
     now: int = 100,
     unidentified: Mapping[str, model.Counters] | None = None,
+    lives: Mapping[model.LifeKey, tuple[int, ...]] | None = None,
 ) -> Snapshot:
     """Return a snapshot at `now` seconds since boot."""
     return Snapshot(
@@ -71,6 +72,7 @@ def snapshot(
         unidentified=unidentified or {},
         lost={("task", "full"): 0},
         tables=(TableStatus("tasks", len(tasks), 64),),
+        lives=lives or {},
     )
 
 

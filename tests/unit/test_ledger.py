@@ -15,7 +15,7 @@ from exporter.attribution.ledger import KEEP_NS
 from exporter.config import document, remotes
 from exporter.config.settings import Settings
 from exporter.kernel import layouts
-from exporter.model import OTHER, Group
+from exporter.model import OTHER, Group, LifeKey
 from tests.unit.facts import SECOND, counters, ledger, namer, process, snapshot, thread
 
 if TYPE_CHECKING:
@@ -172,6 +172,19 @@ def test_numbers_of_classes() -> None:
     assert len(found.names) == remotes.MOST
     assert dict(found.prefixes)["10.0.0.0/8"] == found.names.index("x")
     assert dict(found.prefixes)["192.168.0.0/16"] == found.names.index("lan")
+
+
+def test_events_of_lives() -> None:
+    """By group; those for whom there was no room are `other`; a new name leaves the past."""
+    book = ledger()
+    key, rest = LifeKey("sh", 0, 1), LifeKey("", 0, 0)
+    book.report(snapshot(lives={key: (1, 2, 3, 4, 5, 6), rest: (7, 0, 0, 0, 0, 0)}))
+    report = book.report(snapshot(lives={key: (2, 2, 3, 4, 5, 6), rest: (7, 0, 0, 0, 0, 0)}))
+    assert report.lives == {Group("sh"): (2, 2, 3, 4, 5, 6), OTHER: (7, 0, 0, 0, 0, 0)}
+    book.namer = namer(document.parse(b"groups: [{comm: [sh], name: all}]", "f.yml"))
+    report = book.report(snapshot(lives={key: (5, 2, 3, 4, 5, 6)}))
+    assert report.lives[Group("sh")] == (2, 2, 3, 4, 5, 6)
+    assert report.lives[Group("all")] == (3, 0, 0, 0, 0, 0)
 
 
 def test_unidentified_is_part_of_the_total() -> None:

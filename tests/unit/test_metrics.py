@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from exporter import metrics, model
 from exporter.attribution.bounds import Bounds
 from exporter.config.settings import Settings
-from exporter.model import ProgramStatus, RoundTrips, SocketRecord, SocketWalk, TcpTraffic
+from exporter.model import LifeKey, ProgramStatus, RoundTrips, SocketRecord, SocketWalk, TcpTraffic
 from tests.unit.facts import SECOND, counters, ledger, process, snapshot, thread
 
 HOSTILE = 'a"b\\c\nd{}, \ufffd'
@@ -37,6 +37,7 @@ def everything() -> list[metrics.Family]:
         process(10, HOSTILE, remotes=(1, 2, 3, 4) * model.REMOTE_CLASSES, **used),
         process(11, end_ns=3 * SECOND, wait_status=9),
         thread(10, 12, HOSTILE),
+        lives={LifeKey("sh", 0, 1): (23, 1, 24, 1, 0, 0)},
         unidentified={"kernel": counters(icmp_receive_packets=3, icmp_receive_bytes=252)},
     )
     walk = SocketWalk({"tcp": 0, "udp": 2, "icmp": 0, "other": 0}, (socket, socket))
@@ -101,6 +102,7 @@ def test_names_and_labels() -> None:
         "netatop_exited_process_lifetime_seconds": {*metrics.GROUP, "le"},
         "netatop_exited_process_bytes": {*metrics.GROUP, "le"},
         "netatop_exit_list_evicted": set(),
+        "netatop_lifecycle_events": {*metrics.GROUP, "event"},
         "netatop_exited_processes": {*metrics.GROUP, "outcome"},
         "netatop_exit_list_processes": set(),
         "netatop_tasks": {"kind"},
