@@ -69,7 +69,7 @@ class _Attached:
 
     def _open(self, chosen: Filter, *, count: bool) -> None:
         with self._bpf.capture() as log:
-            self._object = self._bpf.pointer(
+            self.handle = self._bpf.pointer(
                 "bpf_object__open_file",
                 str(OBJECT).encode(),
                 None,
@@ -77,11 +77,12 @@ class _Attached:
                     f"{OBJECT}: {describe(code)}; build it with 'make bpf'\n{log.quote()}", log.text
                 ),
             )
-        self._stack.callback(self._bpf.bpf_object__close, self._object)
+            """libbpf's pointer to the object."""
+        self._stack.callback(self._bpf.bpf_object__close, self.handle)
         self._set(chosen, count=count)
         self._bpf.bpf_map__set_max_entries(self._map("lives"), PAGE if count else RING_BYTES)
         with self._bpf.capture() as log:
-            code = -self._bpf.bpf_object__load(self._object)
+            code = -self._bpf.bpf_object__load(self.handle)
         if code:
             message = f"{OBJECT}: the kernel refused it: {describe(code)}\n{log.quote()}"
             raise LoadError(message, log.text)
@@ -112,7 +113,7 @@ class _Attached:
     def _map(self, name: str) -> int:
         return self._bpf.pointer(
             "bpf_object__find_map_by_name",
-            self._object,
+            self.handle,
             name.encode(),
             error=lambda _: LayoutError(f"map {name}: not in {OBJECT}; rebuild with 'make bpf'"),
         )
@@ -127,7 +128,7 @@ class _Attached:
         )
 
     def _attach(self) -> None:
-        program = self._bpf.bpf_object__next_program(self._object, None)
+        program = self._bpf.bpf_object__next_program(self.handle, None)
         while program:
             name = self._bpf.bpf_program__name(program).decode()
             with self._bpf.capture():
@@ -135,7 +136,7 @@ class _Attached:
                     "bpf_program__attach", program, error=_attach_error(f"program {name}")
                 )
             self._stack.callback(self._bpf.bpf_link__destroy, link)
-            program = self._bpf.bpf_object__next_program(self._object, program)
+            program = self._bpf.bpf_object__next_program(self.handle, program)
 
 
 class Watcher(_Attached):
