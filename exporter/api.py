@@ -35,7 +35,7 @@ def exits(report: Report, query: str) -> bytes:
     offset = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     return json.dumps(
         {
-            "exits": [_exited(entry, offset) for entry in shown],
+            "exits": [exited(entry, offset) for entry in shown],
             "next": left[0].number if left else report.next_exit,
             "evicted": report.exit_list_evicted,
         }
@@ -52,12 +52,13 @@ def _parameters(query: str) -> Mapping[str, int]:
     return found
 
 
-def _exited(entry: ExitedProcess, offset: float) -> dict[str, Any]:
+def exited(entry: ExitedProcess, offset: float) -> dict[str, Any]:
+    """Return an entry in words; offset: the time of the boot, in seconds since the epoch."""
     task = entry.task
     number = task.wait_status & 0x7F
     where = place(entry.cgroup)
     return {
-        "number": entry.number,
+        "number": entry.number if entry.number >= 0 else None,
         "pid": task.pid,
         "process": task.name,
         "group": entry.group.name,

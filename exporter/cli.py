@@ -20,6 +20,7 @@ from exporter import (
     api,
     client,
     doctor,
+    exit_log,
     exits,
     log,
     metrics,
@@ -426,10 +427,16 @@ def serve(parsed: argparse.Namespace) -> int:
         path=chosen.telemetry_path,
         max_requests=chosen.max_requests,
     )
-    with server, CoreTracer(_options(chosen, settings)) as tracer:
+    writer = exit_log.Writer(settings.exit_log) if settings.exit_log else None
+    with (
+        server,
+        writer or contextlib.nullcontext(),
+        CoreTracer(_options(chosen, settings)) as tracer,
+    ):
         for tracepoint, loss in {hook.tracepoint: hook.without for hook in tracer.missing}.items():
             logger.warning("no tracepoint %s: %s", tracepoint, loss)
         collector = _collector(tracer, settings, chosen.max_exits)
+        collector.exit_log = writer
         reloader = Reloader(chosen, collector, tracer.cgroup_path)
         if chosen.enable_lifecycle:
             server.reload = reloader.reload

@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -29,10 +29,18 @@ if TYPE_CHECKING:
     from exporter.attribution.namer import Namer
     from exporter.config.settings import Settings
     from exporter.kernel.tracer import Tracer
-    from exporter.model import Member, ProgramStatus, Report, Snapshot, SocketWalk
+    from exporter.model import ExitedProcess, Member, ProgramStatus, Report, Snapshot, SocketWalk
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+
+class ExitLog(metrics.Log, Protocol):
+    """A log of finished processes: exporter.exit_log.Writer."""
+
+    def add(self, entries: Iterable[ExitedProcess]) -> None:
+        """Take entries; never waits."""
+        ...
 
 
 class Collector:
@@ -46,6 +54,8 @@ class Collector:
         self._bounds = Bounds(settings.series_limits)
         self._build = build
         self.settings = settings
+        self.exit_log: ExitLog | None = None
+        """Who writes down finished processes."""
         self.reload: metrics.Reload | None = None
         """How the last reading of the configuration file went; None: there is none."""
         self._lock = threading.Lock()
@@ -106,6 +116,7 @@ class Collector:
         return [
             *(found or ()),
             *metrics.reload_families(self.reload),
+            *metrics.log_families(self.exit_log),
             *metrics.build_families(self._build),
             *metrics.stage_families(self._stages.values()),
             *self._own_process.collect(),
@@ -163,6 +174,8 @@ class Collector:
                 raise KernelError(message)
             report = self._ledger.report(snapshot, walk.sockets if walk else ())
             self._bounds.follow(report)
+            if self.exit_log:
+                self.exit_log.add(report.final)
             self._attributed_at = time.monotonic()
             if self._tracer.keeps:
                 self._tracer.remember(memory.dump(self._ledger.memory))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -136,6 +136,38 @@ def reload_families(reload: Reload | None) -> Iterator[Family]:
             "When the configuration file was last applied, since the epoch.",
             (),
             [((), reload.at_seconds)],
+        )
+
+
+class Log(Protocol):
+    """A log of finished processes."""
+
+    @property
+    def written(self) -> int:
+        """Return how many were written."""
+        ...
+
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """Return how many were not, by reason."""
+        ...
+
+
+def log_families(log: Log | None) -> Iterator[Family]:
+    """Return how the log of finished processes fares."""
+    if log:
+        yield _counter(
+            "exit_log_records",
+            "Finished processes that were written to the log.",
+            (),
+            [((), log.written)],
+        )
+        yield _counter(
+            "exit_log_lost",
+            "Finished processes that were not written: less than 5 % of the file system was free, "
+            "it refused, or it was too slow.",
+            ("reason",),
+            (((reason,), count) for reason, count in log.lost.items()),
         )
 
 

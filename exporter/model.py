@@ -154,7 +154,7 @@ class ExitedProcess(NamedTuple):
     """A finished process that had used the network."""
 
     number: int
-    """Counts up; never used again."""
+    """Counts up; never used again. Below 0: it has left the exit list."""
     task: TaskRecord
     group: Group
     container: Group
@@ -329,6 +329,8 @@ class Report:
     """What all members of a kind have used, those that are gone included: never falls."""
     lives: Mapping[Group, tuple[int, ...]]
     """Events by LIFE_EVENTS, if they are counted: never falls."""
+    final: tuple[ExitedProcess, ...]
+    """Finished processes that nothing can join any more, each once."""
     exit_list: tuple[ExitedProcess, ...]
     """The last finished processes."""
     exit_list_evicted: int

@@ -111,6 +111,12 @@ class Reloader:
                 "without a restart are the same: the kernel programs were loaded for those"
             )
             raise ConfigError(message)
+        if said.exit_log != self._loaded.exit_log:
+            message = (
+                f"{path}: found another exit_log than at the start; accepted without a restart is "
+                "the same"
+            )
+            raise ConfigError(message)
         self._collector.configure(said, namer(said, self._cgroup_path))
 
 

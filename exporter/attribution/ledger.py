@@ -26,6 +26,7 @@ from exporter.model import (
     UNITS,
     ZERO,
     Counters,
+    ExitedProcess,
     Group,
     ProcessTraffic,
     Remotes,
@@ -96,6 +97,8 @@ class Ledger:
         """Of remote addresses, by number; empty where there is none, and all if none is counted."""
         exit_list = ExitList(max_exits)
         self.memory = Memory({}, {}, {}, {}, {}, set(), exit_list, Histograms(), {}, {}, {})
+        self._final: list[ExitedProcess] = []
+        """Of this report."""
         self._seen_lives: dict[LifeKey, tuple[int, ...]] = {}
         """Counted anew in each run."""
         self._whole: dict[str, Traffic] = dict.fromkeys(("thread", "socket"), NO_TRAFFIC)
@@ -103,6 +106,7 @@ class Ledger:
     def report(self, snapshot: Snapshot, sockets: Iterable[SocketRecord] = ()) -> Report:
         """Account for what is new in a snapshot and say what it all means."""
         memory = self.memory
+        self._final.clear()
         processes = [task for task in snapshot.tasks if task.is_process]
         threads = [task for task in snapshot.tasks if not task.is_process]
         named = {process.identity: self.namer.name(process) for process in processes}
@@ -140,6 +144,7 @@ class Ledger:
                 "process": _sum((NO_TRAFFIC, *(u[: TCP.stop] for u in memory.groups.values()))),
             },
             lives=dict(memory.lives),
+            final=tuple(self._final),
             exit_list=tuple(memory.exit_list.entries.values()),
             exit_list_evicted=memory.exit_list.evicted,
             next_exit=memory.exit_list.next_number,
@@ -208,6 +213,9 @@ class Ledger:
         if final or any(delta):
             memory.exit_list.update(process, final=final)
         if final:
+            entry = memory.exit_list.entries.get(identity)
+            gone = ExitedProcess(-1, process, group, named.container, named.cgroup, final)
+            self._final.append(entry or gone)
             memory.final.add(identity)
             lifetime = process.end_ns - process.start_ns
             memory.histograms.observe("lifetime_ns", group, lifetime)
