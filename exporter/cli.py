@@ -568,7 +568,7 @@ def _collector(tracer: CoreTracer, settings: Settings, max_exits: int = 0) -> Co
     remembered = tracer.recall()
     try:
         if remembered:
-            ledger.memory = memory.restore(remembered, max_exits)
+            ledger.recall(memory.restore(remembered, max_exits))
     except StateError as error:
         logger = logging.getLogger(PROGRAM)
         logger.warning("%s; totals of groups start anew, from the processes there are", error)

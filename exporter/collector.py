@@ -149,7 +149,7 @@ class Collector:
 
     def _describe(self, report: Report, shown: Iterable[Member]) -> Iterator[tuple[str, ...]]:
         """Yield the wide labels of processes that have series, but not of those that are gone."""
-        for pid, name, *_ in (member.labels for member in shown):
+        for pid, name in dict.fromkeys(member.labels[:2] for member in shown):
             process = report.processes.get(int(pid))
             if process is None or process.task.name != name:
                 continue

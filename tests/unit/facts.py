@@ -86,6 +86,9 @@ class NoPods:
     def find(self, container_id: str, pod_uid: str) -> Names | None:
         return self.names.get(container_id) or self.names.get(pod_uid)
 
+    def refresh(self) -> None:
+        pass
+
 
 def namer(settings: Settings | None = None, **sources: Any) -> Namer:
     """Return one that knows of nothing but what it is told: groups are command names."""

@@ -234,7 +234,25 @@ def test_clients_are_bounded() -> None:
     for number in range(MAX_CLIENTS + 23):
         bounds.choose(report, SECOND, str(number))
     assert len(bounds._views) == MAX_CLIENTS
-    assert "0" not in bounds._views
+    late = SECOND + 3601 * SECOND
+    bounds.choose(report, late, "0")
+    bounds.choose(report, late, "new")
+    assert {"0", "new"} <= bounds._views.keys()
+
+
+def test_an_old_friend_is_not_forgotten() -> None:
+    """However many come for the first time: its `other` goes on."""
+    book, bounds = ledger(), Bounds({"process": 0})
+    used = 0
+    for scrape in range(5):
+        used += 1000
+        sent = counters(udp_transmit_packets=1, udp_transmit_bytes=used)
+        report = book.report(snapshot(process(10, counters=sent)))
+        other = bounds.choose(report, SECOND, "prometheus")["process"][-1]
+        assert other.traffic[UDP_SENT_BYTES] == 1000 * scrape
+        for number in range(2 * MAX_CLIENTS):
+            bounds.choose(report, SECOND, f"{scrape} {number}")
+    assert len(bounds._visits) == MAX_CLIENTS
 
 
 @pytest.mark.parametrize(
