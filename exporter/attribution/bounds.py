@@ -100,21 +100,23 @@ class Ranking:
         return chosen
 
     def _choose(self, there: Mapping[Labels, Member], limit: int) -> list[Member]:
+        def score(member: Member) -> float:
+            return self._activity.score[member.labels]
+
         def rank(member: Member) -> tuple[bool, float]:
-            return member.is_alive, self._activity.score[member.labels]
+            return member.is_alive, score(member)
 
         shown = [member for labels, member in there.items() if labels in self._shown]
         hidden = [member for labels, member in there.items() if labels not in self._shown]
         chosen = heapq.nlargest(limit, shown, key=rank)
         candidates = heapq.nlargest(limit, hidden, key=rank)
-        free, worst = limit - len(chosen), len(chosen) - 1
-        chosen += candidates[:free]
-        for number, candidate in zip(range(worst, -1, -1), candidates[free:], strict=False):
-            alive, score = rank(candidate)
-            if not alive or score <= LEAD * rank(chosen[number])[1]:
+        free = limit - len(chosen)
+        replaced = {}
+        for victim, candidate in zip(sorted(chosen, key=score), candidates[free:], strict=False):
+            if not candidate.is_alive or score(candidate) <= LEAD * score(victim):
                 break
-            chosen[number] = candidate
-        return chosen
+            replaced[victim.labels] = candidate
+        return [replaced.get(member.labels, member) for member in chosen] + candidates[:free]
 
 
 class View:

@@ -166,6 +166,15 @@ def test_one_that_has_ended_does_not_replace_a_living_one() -> None:
     assert names(selection.choose([a, dead], whole(a, dead), 1, 2 * SECOND)) == {"a"}
 
 
+def test_a_busy_one_that_has_ended_is_in_nobodys_way() -> None:
+    """It keeps its place while it is there; others change theirs meanwhile."""
+    selection = Selection()
+    first = [member("a", 10**9), member("b", 10), member("c", 0)]
+    assert names(selection.choose(first, whole(*first), 2, SECOND)) == {"a", "b"}
+    then = [member("a", 10**9, is_alive=False), member("b", 10), member("c", 1000)]
+    assert names(selection.choose(then, whole(*then), 2, 2 * SECOND)) == {"a", "c"}
+
+
 def test_a_series_that_begins_anew() -> None:
     """A pid is used again by a process of the same name: to Prometheus a reset."""
     selection, prometheus = Selection(), Prometheus()

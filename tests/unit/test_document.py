@@ -123,7 +123,10 @@ def test_all_mistakes_at_once() -> None:
         ('groups: "\\UFFFFFFFF"', "1:12: found what YAML does not permit ("),
         ('groups: "\\U00110000"', "1:12: found what YAML does not permit (chr() arg not in range"),
         ("%YAML " + "9" * 5000 + ".1\n---\n", "1:7: found what YAML does not permit (Exceeds"),
-        ('kubernetes: {pod_logs: "/a\\0b"}', "1:24: kubernetes.pod_logs: found '/a\\x00b'; accep"),
+        (
+            'kubernetes: {pod_logs: "/a\\0b"}',
+            "1:24: kubernetes.pod_logs: found '/a\\x00b'; accepted",
+        ),
         ("groups: [{exe: [bin/sh]}]", "1:17: groups[0].exe[0]: found 'bin/sh'; accepted is an ab"),
         ("groups: [{exe: [/bin/]}]", "1:17: groups[0].exe[0]: found '/bin/'; accepted is an abso"),
         ("groups: [{user: [33]}]", "1:18: groups[0].user[0]: found '33' (int); accepted is text"),
