@@ -204,6 +204,15 @@ def test_nobodys_are_no_part_of_the_whole() -> None:
         assert shown == (a, Member(("other",), NO_TRAFFIC))
 
 
+def test_nobodys_hide_nothing_of_others() -> None:
+    """What they have grown by is not taken from what those that are hidden have."""
+    selection = Selection()
+    for used, others in ((5, 100), (5000, 107)):
+        a = member("a", used, is_counted=False)
+        shown = selection.choose([a], traffic(others), 3, SECOND)
+    assert shown[-1].traffic == traffic(7)
+
+
 def test_the_whole_may_come_later() -> None:
     """Sockets are read before processes: `other` waits, and does not fall."""
     selection = Selection()

@@ -187,6 +187,31 @@ def test_renamed_at_the_end() -> None:
     assert not any(any(c) for group, c in report.exited.items() if group != P)
 
 
+def test_a_group_that_changes_after_the_end() -> None:
+    """How it ended, and how long it lived, stays where it was when it ended."""
+    book = ledger()
+    ended = process(10, end_ns=100 * SECOND)
+    book.report(snapshot(ended))
+    book.namer = namer(document.parse(b"groups: [{name: all}]", "f.yml"))
+    report = book.report(snapshot(ended, now=100 + KEEP_NS // SECOND + 1))
+    assert report.exits == {(P, "exit"): 1}
+    assert set(report.lifetimes) == set(report.sizes) == {P}
+    (entry,) = report.exit_list
+    assert entry.group == P
+
+
+def test_what_is_gone_is_forgotten() -> None:
+    """Memory by process is that of the processes there are."""
+    book = ledger(class_names=CLASSES)
+    for name in ("p", "q"):
+        sent = MORE if name == "q" else SENT
+        book.report(snapshot(process(10, name, counters=sent, remotes=classes(a=sent[7]))))
+    assert book.memory.elsewhere
+    book.report(snapshot())
+    memory_ = book.memory
+    assert not any((memory_.seen, memory_.seen_remotes, memory_.current, memory_.elsewhere))
+
+
 def test_exited_by_group() -> None:
     """What was used under each name; late packets belong to the last."""
     book = ledger()
