@@ -34,7 +34,8 @@ def listing(address: Address, *, as_json: bool, follow: bool) -> Iterator[str]:
         found = answer["exits"]
         missed = found[0]["number"] - since if found and since else 0
         if missed > 0:
-            yield f"({missed} more had left the list before they could be read)"
+            text = f"({missed} more had left the list before they could be read)"
+            yield json.dumps({"missed": missed}) if as_json else text
         for entry in found:
             yield json.dumps(entry) if as_json else line(entry)
         if not follow:

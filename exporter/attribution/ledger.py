@@ -140,7 +140,8 @@ class Ledger:
         processes = [task for task in snapshot.tasks if task.is_process]
         threads = [task for task in snapshot.tasks if not task.is_process]
         named = {process.identity: self.namer.name(process) for process in processes}
-        for process in processes:
+        # In the order of their ends: in the exit list the oldest makes room for the newest.
+        for process in sorted(processes, key=operator.attrgetter("end_ns")):
             self._account(process, named[process.identity], snapshot.now_ns)
         self._drop_gone(named)
         groups_now = {

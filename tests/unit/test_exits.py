@@ -47,6 +47,13 @@ def test_bound() -> None:
     assert report.exited == {P: tuple(23 * n for n in SENT)}
 
 
+def test_the_oldest_make_room() -> None:
+    """Whatever the order in which the kernel has them."""
+    ends = {10: 7, 11: 3, 12: 9, 13: 1, 14: 5}
+    report = ledger(2).report(snapshot(*(ended(pid, end) for pid, end in ends.items()), now=10))
+    assert [entry.task.pid for entry in report.exit_list] == [10, 12]
+
+
 def test_no_list() -> None:
     """With a bound of 0 there is none, and the sums are the same."""
     report = ledger(0).report(snapshot(ended(10)))
