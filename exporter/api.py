@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 import urllib.parse
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +12,7 @@ from exporter.attribution.containers import place
 from exporter.config import flags
 from exporter.errors import ConfigError
 from exporter.model import DIRECTIONS, PROTOCOLS, UNITS
-from exporter.procfs import user
+from exporter.procfs import booted_at, user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +31,7 @@ def exits(report: Report, query: str) -> bytes:
     found = [e for e in report.exit_list if e.number >= wanted.get("since", 0)]
     shown = found[: wanted.get("limit", len(found))]
     left = found[len(shown) :]
-    offset = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    offset = booted_at()
     return json.dumps(
         {
             "exits": [exited(entry, offset) for entry in shown],

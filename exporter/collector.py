@@ -18,7 +18,7 @@ from exporter import metrics, procfs
 from exporter.attribution import memory
 from exporter.attribution.bounds import Bounds
 from exporter.errors import KernelError, NetatopError
-from exporter.model import LIFE_EVENTS
+from exporter.model import LIFE_EVENTS, WIDTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -62,7 +62,7 @@ class Collector:
         self._stages: dict[str, metrics.Stage] = {}
         self._attributed_at = -math.inf
         self._closed = False
-        self._booted_at = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._booted_at = procfs.booted_at()
         """Once: a clock that is put right must not change labels."""
         self._own_process = ProcessCollector(registry=None)
 
@@ -142,7 +142,7 @@ class Collector:
         if report:
             found += metrics.information(self._describe(report, shown["process"][:-1]))
             limits = {"group": self.settings.limits.groups, **self.settings.series_limits}
-            more = metrics.WIDTH * sum(map(bool, self.settings.class_names))
+            more = WIDTH * sum(map(bool, self.settings.class_names))
             more += len(LIFE_EVENTS) if report.lives else 0
             found += metrics.bound_families(found, limits, more)
         return found

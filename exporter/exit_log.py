@@ -28,6 +28,7 @@ from exporter.api import exited
 from exporter.errors import LogError
 from exporter.kernel.semaphores import Semaphores
 from exporter.model import pick
+from exporter.procfs import booted_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -112,6 +113,7 @@ class _File(ABC):
     def __init__(self, choice: Choice) -> None:
         self.path = Path(choice.path or self.default_path)
         self._fd = -1
+        self._booted = booted_at()
 
     default_path: str
 
@@ -131,6 +133,13 @@ class _File(ABC):
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
+
+    def _append(self, data: bytes) -> None:
+        """Write all of it at the end, or nothing. Raises OSError."""
+        end = os.lseek(self._fd, 0, os.SEEK_END)
+        if os.write(self._fd, data) < len(data):
+            os.ftruncate(self._fd, end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     def _open(self, flags: int) -> int:
         try:
@@ -179,7 +188,6 @@ class _Netatop(_File):
         super().__init__(choice)
         self._semaphores = Semaphores()
         self._sequence = 0
-        self._booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         self._begin()
 
     def _begin(self) -> None:
@@ -199,11 +207,7 @@ class _Netatop(_File):
         if not self._semaphores.readers:
             return
         packed = zlib.compress(record(entry, self._booted))
-        whole = bytes([len(packed)]) + packed
-        end = os.lseek(self._fd, 0, os.SEEK_END)
-        if os.write(self._fd, whole) < len(whole):
-            os.ftruncate(self._fd, end)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        self._append(bytes([len(packed)]) + packed)
         self._sequence += 1
         os.pwrite(self._fd, struct.pack("=I", self._sequence), SEQUENCE_OFFSET)
 
@@ -221,7 +225,6 @@ class _Lines(_File):
     def __init__(self, choice: Choice) -> None:
         super().__init__(choice)
         self._choice = choice
-        self._booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         with contextlib.suppress(OSError):  # what is wrong is told when the file is opened
             self.path.parent.mkdir(parents=True, exist_ok=True)
         self._aside = self.path.with_name(f"{self.path.name}.1")
@@ -247,9 +250,7 @@ class _Lines(_File):
         line = json.dumps(exited(entry, self._booted)).encode() + b"\n"
         if self._size and self._size + len(line) > self._choice.max_bytes:
             self._rotate()
-        if os.write(self._fd, line) < len(line):
-            os.ftruncate(self._fd, self._size)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        self._append(line)
         self._size += len(line)
 
     def tend(self) -> None:

@@ -24,6 +24,7 @@ from exporter.model import (
     ROUND_TRIP_BOUNDS_US,
     SIZE_BOUNDS,
     UNITS,
+    WIDTH,
     ZERO,
     Distribution,
     TcpTraffic,
@@ -50,8 +51,6 @@ Labels: TypeAlias = tuple[str, ...]
 Rows: TypeAlias = "Iterable[tuple[Labels, float]]"
 
 GROUP: Final = ("group", "container", "pod", "namespace")
-WIDTH: Final = len(DIRECTIONS) * len(UNITS)
-"""Series of one protocol."""
 PAST: Final = {"receive": "Received", "transmit": "Transmitted"}
 LAYER: Final = "at the IP layer (IP header, transport header and payload; one per segment)"
 

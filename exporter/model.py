@@ -28,7 +28,9 @@ Remotes: TypeAlias = tuple[int, ...]
 REMOTE_CLASSES: Final = 16
 """As bpf/netatop.h has it."""
 ZERO: Final[Counters] = (0,) * (len(PROTOCOLS) * len(DIRECTIONS) * len(UNITS))
-NO_REMOTES: Final[Remotes] = (0,) * (REMOTE_CLASSES * len(DIRECTIONS) * len(UNITS))
+WIDTH: Final = len(DIRECTIONS) * len(UNITS)
+"""Numbers of one protocol, or of one class of remote addresses."""
+NO_REMOTES: Final[Remotes] = (0,) * (REMOTE_CLASSES * WIDTH)
 
 
 def add(a: Counters, b: Counters) -> Counters:

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import os
 import pwd
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -94,6 +95,11 @@ def _read(directory: int, name: str, limit: int = FILE_BYTES) -> bytes:
     finally:
         os.close(fd)
     return found
+
+
+def booted_at() -> float:
+    """Return when the host was started, in seconds since the epoch, by the clock as it is now."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @functools.lru_cache(maxsize=1024)

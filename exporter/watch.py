@@ -14,7 +14,7 @@ from exporter.api import EXITS, signal_name
 from exporter.errors import ProcessError, ServeError
 from exporter.kernel.watcher import Filter, Watcher
 from exporter.model import DIRECTIONS, PROTOCOLS, outcome
-from exporter.procfs import user
+from exporter.procfs import booted_at, user
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,7 +37,7 @@ def events(chosen: Filter, address: Address, *, as_json: bool) -> Iterator[str]:
     exits = _Exits(address)
     missed = 0
     with Watcher(chosen, descendants(chosen.pid) if chosen.tree else ()) as watcher:
-        booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        booted = booted_at()
         if not as_json:
             yield HEADER
         while True:
@@ -126,7 +126,7 @@ class _Exits:
 
 def _same(entry: dict[str, Any], event: LifeEvent) -> bool:
     """Tell whether an entry is of that process: a pid is used again."""
-    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    booted = booted_at()
     return bool(abs(entry["start_time_seconds"] - booted - event.start_ns / 1e9) < 0.05)
 
 

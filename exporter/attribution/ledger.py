@@ -15,7 +15,6 @@ from exporter.attribution import members
 from exporter.attribution.exits import ExitList
 from exporter.attribution.histogram import Histograms
 from exporter.model import (
-    DIRECTIONS,
     LIFE_EVENTS,
     NO_REMOTES,
     NO_ROUND_TRIPS,
@@ -23,7 +22,7 @@ from exporter.model import (
     NO_TRAFFIC,
     OTHER,
     REASONS,
-    UNITS,
+    WIDTH,
     ZERO,
     Counters,
     ExitedProcess,
@@ -46,8 +45,6 @@ if TYPE_CHECKING:
 KEEP_NS: Final = 16 * 10**9
 """A record is kept this long after its task: a second more than packets can join it (LATE_NS)."""
 MAX_EXITS: Final = 1000
-WIDTH: Final = len(DIRECTIONS) * len(UNITS)
-"""Numbers of one class of remote addresses."""
 
 Usage: TypeAlias = tuple[int, ...]
 """All numbers of a record that grow: counters, TCP's, round trips, in one row."""

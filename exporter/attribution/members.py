@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from exporter.model import NO_TCP, NO_TRAFFIC, PROTOCOLS, Member, add
+from exporter.model import NO_TCP, NO_TRAFFIC, PROTOCOLS, WIDTH, Member, add
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from exporter.attribution.namer import Named
     from exporter.model import SocketRecord, TaskRecord, Traffic
-
-WIDTH: Final = 4
-"""Numbers of one protocol: receive and transmit, packets and bytes."""
 
 
 def of_kinds(

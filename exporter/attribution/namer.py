@@ -137,7 +137,7 @@ class Namer:
 
     def group_of(self, key: LifeKey) -> Group:
         """Return the group of processes of which no more is known: nothing that /proc would say."""
-        return self._decide(_Candidate(UNSEEN._replace(**key._asdict()), self._sources)).group
+        return self._look(UNSEEN._replace(**key._asdict()), key).named.group
 
     def executable(self, task: TaskRecord) -> str:
         """Return the path of a process's executable; empty if it can't be known."""
