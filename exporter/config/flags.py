@@ -46,6 +46,7 @@ class Flags(NamedTuple):
     sockets: bool = False
     remotes: bool = False
     netfilter: bool = True
+    compat_netatop: bool = False
     pin_path: str | None = None
     max_exits: int = 1000
     config_file: str | None = None

@@ -35,7 +35,8 @@ class CoreTracer(Tracer):
                 self._held = take_over(self._pins, options)
             else:
                 self._held = core_object.load(options)
-            self._held.tend()
+            self._answers = bool(self._held.plan.read_settings().answer_netatop)
+            self.tend()
         except BaseException:
             self.close()
             raise
@@ -99,8 +100,13 @@ class CoreTracer(Tracer):
         )
 
     def tend(self) -> None:
-        """Follow network namespaces as they come and go."""
+        """Follow network namespaces as they come and go, and the clock where times are told."""
         self._held.tend()
+        if self._answers:
+            booted = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            self._held.table("boot_time").write_one(booted)
+            # A datagram may have left without a call that ends: UDP_CORK switched off.
+            self._held.settle()
 
     def forget(self, identities: Iterable[int]) -> None:
         """Remove the records of finished tasks."""
