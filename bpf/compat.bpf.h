@@ -67,23 +67,28 @@ static __always_inline bool may_ask(struct task_struct *task)
 	return low >> CAP_NET_ADMIN & 1;
 }
 
-/* Where the caller's buffer is, or NULL: he has not called getsockopt(2) for this option himself. */
-static __always_inline void *asked_at(struct bpf_sockopt *context, struct task_struct *task)
+/* Where the caller's buffer is; false: he has not called getsockopt(2) for this option himself. */
+static __always_inline bool is_asked(struct bpf_sockopt *context, struct task_struct *task,
+				     __u64 *at)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
 
 	if (task->flags & (PF_KTHREAD | PF_IO_WORKER))
-		return NULL;
+		return false;
 #if defined(__TARGET_ARCH_x86)
 	if ((int)regs->orig_ax == 55 && (int)regs->si == context->level &&
-	    (int)regs->dx == context->optname)
-		return (void *)regs->r10;
+	    (int)regs->dx == context->optname) {
+		*at = regs->r10;
+		return true;
+	}
 #elif defined(__TARGET_ARCH_arm64)
 	if (regs->syscallno == 209 && (int)regs->regs[1] == context->level &&
-	    (int)regs->regs[2] == context->optname)
-		return (void *)regs->regs[3];
+	    (int)regs->regs[2] == context->optname) {
+		*at = regs->regs[3];
+		return true;
+	}
 #endif
-	return NULL;
+	return false;
 }
 
 static __always_inline void take(struct traffic *to, struct task *task, __u32 protocol,
@@ -134,16 +139,16 @@ static __always_inline struct task *find_living(__u32 key)
 
 static __always_inline int answer_living(struct bpf_sockopt *context, struct task_struct *caller)
 {
-	void *at = asked_at(context, caller);
 	struct task *task;
+	__u64 at;
 	__u32 key;
 	__s32 id;
 
-	if (!at)
+	if (!is_asked(context, caller, &at))
 		return pass(context);
 	if (context->optlen < (int)sizeof(id))
 		return end_with(context, -EINVAL);
-	if (bpf_probe_read_user(&id, sizeof(id), at))
+	if (bpf_probe_read_user(&id, sizeof(id), (void *)at))
 		return end_with(context, -EFAULT);
 	if (id <= 0 || id >= (__s32)IDENTITY_THREAD)
 		return end_with(context, -ESRCH);
