@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Calls getsockopt(2) so many times, for itself as the id, and prints nanoseconds per call.
- * Arguments: level, option, calls. A datagram is sent first, so that the process is known.
+ * Arguments: level, option, length, calls. A datagram is sent first, so that the process is known.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -16,18 +16,22 @@ int main(int count, char **words)
 	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(4093)};
 	int fd = socket(AF_INET, SOCK_DGRAM, 0);
 	struct timespec start, end;
+	socklen_t room;
 	int own = getpid();
 	long calls;
 
-	if (count != 4 || fd < 0)
+	if (count != 5 || fd < 0)
 		return 2;
 	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	sendto(fd, "", 1, 0, (struct sockaddr *)&to, sizeof(to));
-	calls = atol(words[3]);
+	room = atoi(words[3]);
+	if (room > 96)
+		return 2;
+	calls = atol(words[4]);
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	for (long i = 0; i < calls; i++) {
 		int value[24] = {own};
-		socklen_t length = sizeof(value);
+		socklen_t length = room;
 
 		if (getsockopt(fd, atoi(words[1]), atoi(words[2]), value, &length))
 			return 1;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `--compat.netatop` costs: each getsockopt(2), a question of netatop's, and each packet.
 
-Attached and detached take turns; of the pairs the median is printed, and the range of the middle half.
+Attached and detached take turns; medians, and the range of the middle half.
 
     sudo .venv/bin/python bench/getsockopt.py [--pairs N] [--calls N]
 """
@@ -17,18 +17,20 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from common import compile_c, print_table, run_load
+from common import compile_c, compile_empty, print_table, run_load
+from packets import Empty
 
+from exporter.kernel import cgroups
 from exporter.kernel.core_loader import CoreTracer, Options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SO_TYPE: Final = (socket.SOL_SOCKET, socket.SO_TYPE)
-GETCNT_TGID: Final = (socket.SOL_IP, 15665)
+SO_TYPE: Final = (socket.SOL_SOCKET, socket.SO_TYPE, 4)
+GETCNT_TGID: Final = (socket.SOL_IP, 15665, 96)
 
 
-def per_call(program: Path, option: tuple[int, int], calls: int) -> float:
+def per_call(program: Path, option: tuple[int, int, int], calls: int) -> float:
     """Return nanoseconds per call."""
     done = subprocess.run(
         [program, *map(str, option), str(calls)], check=True, capture_output=True, text=True
@@ -42,12 +44,15 @@ def row(what: str, values: Sequence[float]) -> list[str]:
     return [what, f"{middle:.0f}", f"{low:.0f} to {high:.0f}"]
 
 
-def measure(program: Path, load: Path, pairs: int, calls: int) -> None:
+def measure(program: Path, load: Path, nothing: Path, pairs: int, calls: int) -> None:
     """Take turns, and print."""
-    plain, without, attached, asked = [], [], [], []
+    plain, empty, without, attached, asked = [], [], [], [], []
+    cgroup = cgroups.open_cgroup(None)
     packets: dict[str, list[float]] = {"udp": [], "bulk": []}
     for _ in range(pairs):
         plain.append(per_call(program, SO_TYPE, calls))
+        with Empty(nothing, cgroup.fd):
+            empty.append(per_call(program, SO_TYPE, calls))
         with CoreTracer(Options()):
             without.append(per_call(program, SO_TYPE, calls))
             before = {mode: run_load(load, mode, 0.5) for mode in packets}
@@ -57,11 +62,13 @@ def measure(program: Path, load: Path, pairs: int, calls: int) -> None:
             for mode, values in packets.items():
                 moved = run_load(load, mode, 0.5)
                 values.append(100 * moved.per_processor_second / before[mode].per_processor_second)
+    cgroup.close()
     differences = [b - a for a, b in zip(without, attached, strict=True)]
     print_table(
         ("one getsockopt", "ns, median", "middle half"),
         [
             row("SO_TYPE, nothing attached", plain),
+            row("SO_TYPE, an empty program at the hook", empty),
             row("SO_TYPE, without --compat.netatop", without),
             row("SO_TYPE, with it", attached),
             row("the difference", differences),
@@ -83,7 +90,7 @@ def main() -> None:
     assert os.geteuid() == 0
     with tempfile.TemporaryDirectory() as name:
         program, load = compile_c("getsockopt", Path(name)), compile_c("load", Path(name))
-        measure(program, load, arguments.pairs, arguments.calls)
+        measure(program, load, compile_empty(Path(name)), arguments.pairs, arguments.calls)
 
 
 if __name__ == "__main__":

@@ -245,8 +245,8 @@ def _compat_flags(parser: argparse.ArgumentParser) -> None:
         dest="compat_netatop",
         action="store_true",
         default=argparse.SUPPRESS,
-        help="answer programs that ask the kernel module netatop, as atop -K; every getsockopt(2) and "
-        "every packet costs a little more (docs/atop.md)",
+        help="answer programs that ask the kernel module netatop, as atop -K does; every "
+        "getsockopt(2) and every packet costs more then (docs/atop.md)",
     )
 
 

@@ -59,7 +59,7 @@ PACKETS: Final = ("count_receive", "count_transmit")
 """Attached last: owners are known before the first packet is counted."""
 
 ANSWERS: Final = "answer_getsockopt"
-"""Answers netatop's options; it is run at the end of every getsockopt, so only where it is wanted."""
+"""Answers netatop's options; run at the end of every getsockopt, so only where it is wanted."""
 EXITS: Final = 1 << 14
 """bpf/maps.bpf.h: room in the ring `exits`."""
 

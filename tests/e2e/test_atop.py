@@ -123,12 +123,6 @@ def test_processes_and_threads(name: str) -> None:
             assert counts == _of_thread(found, team.pid, tid)
             assert counts["udp"] == workers.traffic(SHARES[thread], SIZE)
         assert _of_process(found, client.pid)["tcp"]["transmit_packets"] > 29
-        # And nothing that is not there: all that atop shows is in /metrics.
-        for task, counts in tasks.items():
-            if task.is_process and task.id not in (exporter.pid,):
-                shown = _of_process(found, task.id)
-                if any(shown["udp"].values()) or any(shown["tcp"].values()):
-                    assert counts["udp"] == shown["udp"]
         team.tell()
 
 

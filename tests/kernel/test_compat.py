@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""netatop's options of getsockopt(2): a reader that was written for the module gets exact counts."""
+"""netatop's options of getsockopt(2): a reader written for the module gets exact counts."""
 
 from __future__ import annotations
 
@@ -354,7 +354,7 @@ def test_namespace_of_ids(own: Reader) -> None:
             assert os.getpid() == 1
             udp.send(talk, "127.0.0.1", 37, 5, CLOSED_PORT)
             with netatop.reader() as asking:
-                outer = int(os.readlink("/proc/self"))
+                outer = int(Path("/proc/self").readlink().name)
                 found = asking.ask(GETCNT_TGID, outer).counts
                 talk.send((outer, found, _errno(GETCNT_TGID, 1)))
             talk.recv()
@@ -427,53 +427,53 @@ def test_reused_id(own: Reader) -> None:
 # Threads
 
 
-def test_threads() -> None:
+THREADS = 5
+
+
+def _many_threads(talk: Connection, address: str) -> None:
+    """Let thread number n send n + 2 datagrams, and say their ids; end when told."""
+    gate, tids = threading.Barrier(THREADS + 1), [0] * THREADS
+
+    def work(number: int) -> None:
+        tids[number] = threading.get_native_id()
+        udp.send(talk, address, number + 2, SIZE, CLOSED_PORT)
+        gate.wait()
+        gate.wait()
+
+    started = [threading.Thread(target=work, args=(number,)) for number in range(THREADS)]
+    for thread in started:
+        thread.start()
+    gate.wait()
+    talk.send(tids)
+    talk.recv()
+    gate.wait()
+    for thread in started:
+        thread.join()
+
+
+def _sent(datagrams: int) -> dict[str, tuple[int, int]]:
+    return {"udp transmit": (datagrams, datagrams * (28 + SIZE))}
+
+
+def test_threads(lab: Lab) -> None:
     """With threads each has its own; without, the main one stands for its process."""
-    count = 5
-    for count_threads in (True, False):
-        with open_lab(Options(compat=True, count_threads=count_threads)) as lab:
-
-            def many(talk: Connection, address: str) -> None:
-                gate = threading.Barrier(count)
-                said: list[int] = [0] * count
-
-                def work(number: int) -> None:
-                    said[number] = threading.get_native_id()
-                    udp.send(None, address, number + 2, SIZE, CLOSED_PORT)  # type: ignore[arg-type]
-                    gate.wait()
-                    if not number:
-                        talk.send(said)
-                        talk.recv()
-                    gate.wait()
-
-                started = [threading.Thread(target=work, args=(n,)) for n in range(count)]
-                for thread in started:
-                    thread.start()
-                for thread in started:
-                    thread.join()
-
-            process = lab.start(many, lab.right.ipv4, at=lab.left)
-            tids = process.hear()
-            total = sum(range(2, count + 2))
-            with netatop.reader() as asking:
-                whole = asking.ask(GETCNT_TGID, process.pid)
-                assert whole.counts == {"udp transmit": (total, total * (28 + SIZE))}
-                for number, tid in enumerate(tids):
-                    with refused(errno.ESRCH):
-                        asking.ask(GETCNT_TGID, tid)
-                    if not count_threads:
-                        with refused(errno.ESRCH):
-                            asking.ask(GETCNT_PID, tid)
-                        continue
-                    sent = (number + 2, (number + 2) * (28 + SIZE))
-                    assert asking.ask(GETCNT_PID, tid).counts == {"udp transmit": sent}
-                if not count_threads:
-                    assert asking.ask(GETCNT_PID, process.pid) == whole
-                process.tell()
-                process.wait()
-                for tid in (process.pid, *tids):
-                    with refused(errno.ESRCH):
-                        asking.ask(GETCNT_PID, tid)
+    counted = lab.tracer._held.plan.read_settings().count_threads  # type: ignore[attr-defined]
+    process = lab.start(_many_threads, lab.right.ipv4, at=lab.left)
+    tids = process.hear()
+    with netatop.reader() as asking:
+        whole = asking.ask(GETCNT_TGID, process.pid)
+        assert whole.counts == _sent(sum(range(2, THREADS + 2)))
+        for number, tid in enumerate(tids):
+            assert _errno(GETCNT_TGID, tid) == errno.ESRCH
+            if counted:
+                assert asking.ask(GETCNT_PID, tid).counts == _sent(number + 2)
+            else:
+                assert _errno(GETCNT_PID, tid) == errno.ESRCH
+        if not counted:
+            assert asking.ask(GETCNT_PID, process.pid) == whole
+    process.tell()
+    process.wait()
+    assert {_errno(GETCNT_PID, tid) for tid in (process.pid, *tids)} == {errno.ESRCH}
 
 
 def test_exec_from_thread() -> None:
