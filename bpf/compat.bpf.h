@@ -221,8 +221,10 @@ static __always_inline int answer_exit(struct bpf_sockopt *context, struct exit_
 		struct task *task;
 
 		bpf_loop(EXITS, search_exit, &search, 0);
-		if (search.next != NEXT_FOUND)
+		if (search.next == NEXT_NONE)
 			break;
+		if (search.next == NEXT_SKIPPED)
+			continue;
 		task = bpf_map_lookup_elem(&tasks, &search.identity);
 		if (!task)
 			continue;
@@ -241,7 +243,7 @@ static __always_inline int empty_exit(struct bpf_sockopt *context)
 	struct search search = {};
 
 	bpf_loop(EXITS, search_exit, &search, 0);
-	return end_with(context, search.next == NEXT_FOUND ? -EAGAIN : 0);
+	return end_with(context, search.next == NEXT_NONE ? 0 : -EAGAIN);
 }
 
 static __always_inline int answer_netatop(struct bpf_sockopt *context)

@@ -105,8 +105,6 @@ class CoreTracer(Tracer):
         if self._answers:
             booted = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             self._held.table("boot_time").write_one(booted)
-            # A datagram may have left without a call that ends: UDP_CORK switched off.
-            self._held.settle()
 
     def forget(self, identities: Iterable[int]) -> None:
         """Remove the records of finished tasks."""

@@ -22,6 +22,8 @@ NETPERTASK: Final = struct.Struct("=i4xQ16s8Q")
 NAMES: Final = ("tcp transmit", "tcp receive", "udp transmit", "udp receive")
 FILL: Final = 0xA5
 """What is in the buffer beyond the id, so that one sees how much was written."""
+MOST: Final = 1 << 17
+"""Of a buffer, whatever is said of its length."""
 CLONE_NEWUSER: Final = 0x10000000
 CAP_NET_ADMIN: Final = 12
 CAPABILITY_3: Final = 0x20080522
@@ -57,7 +59,7 @@ class Reader:
 
     def raw(self, option: int, task: int = 0, room: int = NETPERTASK.size) -> tuple[int, bytes]:
         """Return the length that the kernel says, and the whole buffer."""
-        buffer = ctypes.create_string_buffer(bytes([FILL]) * max(room, 128))
+        buffer = ctypes.create_string_buffer(bytes([FILL]) * max(128, min(room, MOST)))
         struct.pack_into("=i", buffer, 0, task)
         length = ctypes.c_uint32(room)
         code = LIBC.getsockopt(
