@@ -139,6 +139,16 @@ def test_own_datagrams(lab: Lab, family: int) -> None:
     process.tell()
 
 
+def test_own_datagrams_by_class(family: int) -> None:
+    """So it is where classes of remote addresses are counted, and where sockets have files only."""
+    classes = (("127.0.0.0/8", 1), ("10.0.0.0/8", 2), ("fd00::/8", 3))
+    options = Options(compat=True, remotes=classes, walk_files=True)
+    with open_lab(options) as lab:
+        process = lab.start(_ask_after_each, lab.left.address(family), (23, 7), at=lab.left)
+        assert process.hear()["udp transmit"][0] == 30
+        process.tell()
+
+
 def _exchange(talk: Connection, address: str, exchanges: int) -> None:
     """Exchange with a server, and tell what the counts are at rest."""
     with netatop.reader() as asking, tcp.connect(address) as connection:
