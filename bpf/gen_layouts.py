@@ -18,8 +18,19 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-STRUCTS = ("task", "socket_record", "socket_summary", "counters", "settings", "remote_prefix")
-ENUMS = ("protocol", "direction", "reason", "loss")
+STRUCTS = (
+    "task",
+    "socket_record",
+    "socket_summary",
+    "counters",
+    "settings",
+    "remote_prefix",
+    "life",
+    "life_filter",
+    "life_key",
+    "life_counts",
+)
+ENUMS = ("protocol", "direction", "reason", "loss", "life_event")
 RAW = {("task", "remotes")}
 """Members of many numbers that few want: left as bytes, with a struct of their own."""
 CODES = {(1, False): "B", (2, False): "H", (4, False): "I", (8, False): "Q"}

@@ -134,6 +134,7 @@ struct task_struct {
 	int tgid;
 	int exit_code;
 	struct task_struct *group_leader;
+	struct task_struct *real_parent;
 	__u64 start_boottime;
 	const struct cred *cred;
 	struct signal_struct *signal;

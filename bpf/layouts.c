@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /* One object of each type of the contract, so that the compiler describes all of them. */
 #include "netatop.h"
+#include "watch.h"
 
 struct task task_;
 struct socket_record socket_record_;
@@ -8,7 +9,12 @@ struct socket_summary socket_summary_;
 struct counters counters_;
 struct settings settings_;
 struct remote_prefix remote_prefix_;
+struct life life_;
+struct life_filter life_filter_;
+struct life_key life_key_;
+struct life_counts life_counts_;
 enum protocol protocol_;
 enum direction direction_;
 enum reason reason_;
 enum loss loss_;
+enum life_event life_event_;

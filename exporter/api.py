@@ -35,7 +35,7 @@ def exits(report: Report, query: str) -> bytes:
     offset = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     return json.dumps(
         {
-            "exits": [_exited(entry, offset) for entry in shown],
+            "exits": [exited(entry, offset) for entry in shown],
             "next": left[0].number if left else report.next_exit,
             "evicted": report.exit_list_evicted,
         }
@@ -52,12 +52,13 @@ def _parameters(query: str) -> Mapping[str, int]:
     return found
 
 
-def _exited(entry: ExitedProcess, offset: float) -> dict[str, Any]:
+def exited(entry: ExitedProcess, offset: float) -> dict[str, Any]:
+    """Return an entry in words; offset: the time of the boot, in seconds since the epoch."""
     task = entry.task
     number = task.wait_status & 0x7F
     where = place(entry.cgroup)
     return {
-        "number": entry.number,
+        "number": entry.number if entry.number >= 0 else None,
         "pid": task.pid,
         "process": task.name,
         "group": entry.group.name,
@@ -76,7 +77,7 @@ def _exited(entry: ExitedProcess, offset: float) -> dict[str, Any]:
         "end_time_seconds": round(task.end_ns / 1e9 + offset, 3),
         "outcome": task.outcome,
         "exit_status": None if number else task.wait_status >> 8,
-        "signal": _signal(number) if number else None,
+        "signal": signal_name(number) if number else None,
         "threads": task.threads,
         "sockets": task.sockets,
         **{
@@ -88,7 +89,8 @@ def _exited(entry: ExitedProcess, offset: float) -> dict[str, Any]:
     }
 
 
-def _signal(number: int) -> str:
+def signal_name(number: int) -> str:
+    """Return SIGKILL for 9."""
     try:
         return signal.Signals(number).name
     except ValueError:

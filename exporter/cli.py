@@ -15,7 +15,19 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from exporter import __version__, client, doctor, exits, log, metrics, reload, status
+from exporter import (
+    __version__,
+    api,
+    client,
+    doctor,
+    exit_log,
+    exits,
+    log,
+    metrics,
+    reload,
+    status,
+    watch,
+)
 from exporter.attribution import memory
 from exporter.attribution.ledger import Ledger
 from exporter.collector import Collector
@@ -25,6 +37,8 @@ from exporter.http import Server
 from exporter.kernel import host
 from exporter.kernel.core_loader import CoreTracer, Options
 from exporter.kernel.pins import Pins
+from exporter.kernel.watcher import Filter
+from exporter.model import LIFE_EVENTS
 from exporter.reload import Reloader
 
 if TYPE_CHECKING:
@@ -53,6 +67,16 @@ ONCE: Final = (
 STATUS: Final = "Print the totals of the exporter that runs on this host, as /proc/netatop did."
 EXITS: Final = """\
 Print the finished processes that had used the network, as the exporter on this host knows them.
+"""
+WATCH: Final = """\
+Print fork, exec, exit, abort (killed by a signal), thread_create and thread_exit as they happen,
+until Ctrl-C; for what ends, also what it had used, if an exporter runs here. What is not wanted is
+left out in the kernel. Nothing is attached when nobody watches. Needs root, or CAP_BPF and
+CAP_PERFMON.
+"""
+WAIT: Final = """\
+Wait until a process ends, whoever has started it, print how, and end with the same exit status (128
+and the signal's number if a signal has killed it).
 """
 CHECK_CONFIG: Final = """\
 Say whether a configuration file is good, or all that is wrong with it: line, key, what was found
@@ -139,6 +163,14 @@ def _parse(words: list[str]) -> argparse.Namespace:
             (_exits_flags, _place_flags),
         ),
         (
+            "watch",
+            "print events in the lives of processes",
+            WATCH,
+            watch_events,
+            (_watch_flags, _place_flags),
+        ),
+        ("wait", "wait for the end of any process", WAIT, wait_for, (_wait_flags,)),
+        (
             "check-config",
             "check a configuration file",
             CHECK_CONFIG,
@@ -215,6 +247,7 @@ def _kernel_flags(parser: argparse.ArgumentParser) -> None:
         ("threads", True, "count threads, and show the busiest of all groups"),
         ("sockets", True, "show the busiest sockets of all groups, with their addresses"),
         ("remotes", True, "count by class of remote address too: loopback, lan, internet, yours"),
+        ("lifecycle", True, "count forks, execs, exits and aborts, and threads that come and go"),
         (
             "netfilter",
             False,
@@ -296,6 +329,34 @@ def _exits_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _watch_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("which events")
+    group.add_argument("--pid", metavar="PID", type=_pid("--pid"), help="of this process only")
+    group.add_argument(
+        "--tree", action="store_true", help="of that process and of all its descendants"
+    )
+    group.add_argument(
+        "--event", action="append", choices=LIFE_EVENTS, help="of this kind; may be given again"
+    )
+    group.add_argument(
+        "--comm",
+        metavar="NAME",
+        type=functools.partial(flags.command, "--comm"),
+        help="of processes and threads with this command name",
+    )
+    parser.add_argument(
+        "--json", dest="as_json", action="store_true", help="print each as a line of JSON"
+    )
+
+
+def _wait_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pid", metavar="PID", type=_pid("PID"), help="the process")
+
+
+def _pid(flag: str) -> Callable[[str], int]:
+    return functools.partial(flags.whole, flag, 1, 1 << 22)
+
+
 def _web_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exits.max",
@@ -363,6 +424,7 @@ def _options(chosen: flags.Flags, settings: Settings) -> Options:
         count_threads=settings.shows_threads,
         remotes=settings.classes.prefixes if settings.classes else (),
         list_sockets=settings.shows_sockets,
+        lifecycle=chosen.lifecycle,
         netfilter=chosen.netfilter,
         compat=chosen.compat_netatop,
         pin_path=chosen.pin_path,
@@ -386,10 +448,16 @@ def serve(parsed: argparse.Namespace) -> int:
         path=chosen.telemetry_path,
         max_requests=chosen.max_requests,
     )
-    with server, CoreTracer(_options(chosen, settings)) as tracer:
+    writer = exit_log.Writer(settings.exit_log) if settings.exit_log else None
+    with (
+        server,
+        writer or contextlib.nullcontext(),
+        CoreTracer(_options(chosen, settings)) as tracer,
+    ):
         for tracepoint, loss in {hook.tracepoint: hook.without for hook in tracer.missing}.items():
             logger.warning("no tracepoint %s: %s", tracepoint, loss)
         collector = _collector(tracer, settings, chosen.max_exits)
+        collector.exit_log = writer
         reloader = Reloader(chosen, collector, tracer.cgroup_path)
         if chosen.enable_lifecycle:
             server.reload = reloader.reload
@@ -458,6 +526,32 @@ def list_exits(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def watch_events(parsed: argparse.Namespace) -> int:
+    """Print events until Ctrl-C."""
+    chosen = Filter(
+        events=frozenset(parsed.event or LIFE_EVENTS),
+        pid=parsed.pid or 0,
+        tree=parsed.tree,
+        command=parsed.comm or "",
+    )
+    if chosen.tree and not chosen.pid:
+        message = "--tree: found without --pid; accepted is the process whose descendants are meant"
+        raise ConfigError(message)
+    address = _flags(parsed).listen_address
+    for line in watch.events(chosen, address, as_json=parsed.as_json):
+        print(line, flush=True)
+    return 0
+
+
+def wait_for(parsed: argparse.Namespace) -> int:
+    """Wait for a process; end as it has."""
+    status = watch.wait_for(parsed.pid)
+    number = status & 0x7F
+    said = f"killed by {api.signal_name(number)}" if number else f"exit status {status >> 8}"
+    print(f"{parsed.pid}: {said}")
+    return 128 + number if number else status >> 8
+
+
 def run_doctor(parsed: argparse.Namespace) -> int:
     """Examine the host."""
     chosen = _flags(parsed)
@@ -495,7 +589,7 @@ def _collector(tracer: CoreTracer, settings: Settings, max_exits: int = 0) -> Co
     remembered = tracer.recall()
     try:
         if remembered:
-            ledger.memory = memory.restore(remembered, max_exits)
+            ledger.recall(memory.restore(remembered, max_exits))
     except StateError as error:
         logger = logging.getLogger(PROGRAM)
         logger.warning("%s; totals of groups start anew, from the processes there are", error)

@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -18,6 +18,7 @@ from exporter import metrics, procfs
 from exporter.attribution import memory
 from exporter.attribution.bounds import Bounds
 from exporter.errors import KernelError, NetatopError
+from exporter.model import LIFE_EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,10 +29,18 @@ if TYPE_CHECKING:
     from exporter.attribution.namer import Namer
     from exporter.config.settings import Settings
     from exporter.kernel.tracer import Tracer
-    from exporter.model import Member, ProgramStatus, Report, Snapshot, SocketWalk
+    from exporter.model import ExitedProcess, Member, ProgramStatus, Report, Snapshot, SocketWalk
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+
+
+class ExitLog(metrics.Log, Protocol):
+    """A log of finished processes: exporter.exit_log.Writer."""
+
+    def add(self, entries: Iterable[ExitedProcess]) -> None:
+        """Take entries; never waits."""
+        ...
 
 
 class Collector:
@@ -45,6 +54,8 @@ class Collector:
         self._bounds = Bounds(settings.series_limits)
         self._build = build
         self.settings = settings
+        self.exit_log: ExitLog | None = None
+        """Who writes down finished processes."""
         self.reload: metrics.Reload | None = None
         """How the last reading of the configuration file went; None: there is none."""
         self._lock = threading.Lock()
@@ -105,6 +116,7 @@ class Collector:
         return [
             *(found or ()),
             *metrics.reload_families(self.reload),
+            *metrics.log_families(self.exit_log),
             *metrics.build_families(self._build),
             *metrics.stage_families(self._stages.values()),
             *self._own_process.collect(),
@@ -130,13 +142,14 @@ class Collector:
         if report:
             found += metrics.information(self._describe(report, shown["process"][:-1]))
             limits = {"group": self.settings.limits.groups, **self.settings.series_limits}
-            classes = sum(map(bool, self.settings.class_names))
-            found += metrics.bound_families(found, limits, classes)
+            more = metrics.WIDTH * sum(map(bool, self.settings.class_names))
+            more += len(LIFE_EVENTS) if report.lives else 0
+            found += metrics.bound_families(found, limits, more)
         return found
 
     def _describe(self, report: Report, shown: Iterable[Member]) -> Iterator[tuple[str, ...]]:
         """Yield the wide labels of processes that have series, but not of those that are gone."""
-        for pid, name, *_ in (member.labels for member in shown):
+        for pid, name in dict.fromkeys(member.labels[:2] for member in shown):
             process = report.processes.get(int(pid))
             if process is None or process.task.name != name:
                 continue
@@ -161,6 +174,8 @@ class Collector:
                 raise KernelError(message)
             report = self._ledger.report(snapshot, walk.sockets if walk else ())
             self._bounds.follow(report)
+            if self.exit_log:
+                self.exit_log.add(report.final)
             self._attributed_at = time.monotonic()
             if self._tracer.keeps:
                 self._tracer.remember(memory.dump(self._ledger.memory))

@@ -14,6 +14,8 @@
     │   ├── LayoutError             the object is not the one that this package was built with
     │   ├── MapReadError            a table can't be read
     │   └── PinError                the directory of pins can't be used
+    ├── LogError                    the log of finished processes can't be written    exit 1
+    ├── ProcessError                there is no such process                         exit 1
     ├── StateError                  what was remembered can't be read                exit 1
     └── ServeError                  the address can't be listened on                 exit 1
 
@@ -73,6 +75,14 @@ class MapReadError(KernelError):
 
 class PinError(KernelError):
     """The directory in which things outlive the process can't be used, or not now."""
+
+
+class LogError(NetatopError):
+    """The log of finished processes can't be written, or not now."""
+
+
+class ProcessError(NetatopError):
+    """There is no process of which something is wanted."""
 
 
 class StateError(NetatopError):

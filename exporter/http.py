@@ -40,7 +40,7 @@ GRACE_SECONDS: Final = 1
 """A client may take this long to say what it wants; then it has to make room if others wait."""
 ANY_SIX: Final = "::"
 CLIENT_LENGTH: Final = 200
-"""Of what tells one client from another: address, and what it calls itself."""
+"""Of what tells one client from another: address, parameters, and what it calls itself."""
 GZIP_LEVEL: Final = 1
 """Level 6 costs 2.5 times as much for a third less."""
 
@@ -185,7 +185,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.attend(self.connection)
         path, _, query = self.path.partition("?")
         if path == self.server.path:
-            self._metrics()
+            self._metrics(query)
         elif path == "/":
             page = PAGE.format(version=__version__, path=html.escape(self.server.path))
             self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
@@ -223,12 +223,13 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self._say(HTTPStatus.OK, "applied")
 
-    def _metrics(self) -> None:
+    def _metrics(self, query: str) -> None:
         openmetrics = wants_openmetrics(self.headers.get("Accept", ""))
         if self.server.expose is None:
             self._say(HTTPStatus.SERVICE_UNAVAILABLE, "not ready yet")
             return
-        client = f"{self.client_address[0]} {self.headers.get('User-Agent', '')}"
+        agent = self.headers.get("User-Agent", "")
+        client = f"{self.command} {self.client_address[0]} {query} {agent}"
         body = self.server.expose(openmetrics, client[:CLIENT_LENGTH])
         if not body:
             self._say(HTTPStatus.INTERNAL_SERVER_ERROR, "the exposition failed; the log says why")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -14,6 +14,7 @@ from prometheus_client.core import (
 
 from exporter.model import (
     DIRECTIONS,
+    LIFE_EVENTS,
     LIFETIME_BOUNDS,
     NO_TCP,
     NO_TRAFFIC,
@@ -135,6 +136,38 @@ def reload_families(reload: Reload | None) -> Iterator[Family]:
             "When the configuration file was last applied, since the epoch.",
             (),
             [((), reload.at_seconds)],
+        )
+
+
+class Log(Protocol):
+    """A log of finished processes."""
+
+    @property
+    def written(self) -> int:
+        """Return how many were written."""
+        ...
+
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """Return how many were not, by reason."""
+        ...
+
+
+def log_families(log: Log | None) -> Iterator[Family]:
+    """Return how the log of finished processes fares."""
+    if log:
+        yield _counter(
+            "exit_log_records",
+            "Finished processes that were written to the log.",
+            (),
+            [((), log.written)],
+        )
+        yield _counter(
+            "exit_log_lost",
+            "Finished processes that were not written: less than 5 % of the file system was free, "
+            "it refused, or it was too slow.",
+            ("reason",),
+            (((reason,), count) for reason, count in log.lost.items()),
         )
 
 
@@ -345,6 +378,17 @@ def _exit_families(report: Report) -> Iterator[Family]:
         GROUP,
         report.exited.items(),
     )
+    if report.lives:
+        yield _counter(
+            "lifecycle_events",
+            "Events in the lives of processes and threads; an abort is an exit by a signal.",
+            (*GROUP, "event"),
+            (
+                ((*group, event), count)
+                for group, counts in report.lives.items()
+                for event, count in zip(LIFE_EVENTS, counts, strict=True)
+            ),
+        )
     groups = dict.fromkeys(group for group, _ in report.exits)
     yield _counter(
         "exited_processes",
@@ -389,17 +433,17 @@ def _exit_families(report: Report) -> Iterator[Family]:
 
 
 def bound_families(
-    families: Iterable[Metric], limits: Mapping[str, int], classes: int = 0
+    families: Iterable[Metric], limits: Mapping[str, int], more: int = 0
 ) -> Iterator[Family]:
     """Return how many series each kind has among these families, and how many it may have.
 
-    classes: number of those of remote addresses, if they are told apart.
+    more: series that a group may have beside those of every configuration.
     """
-    each = {**EACH, "group": EACH["group"] + classes * WIDTH}
+    each = {**EACH, "group": EACH["group"] + more}
     series = dict.fromkeys(limits, 0)
     for family in families:
         kind = family.name.removeprefix("netatop_").partition("_")[0]
-        kind = "group" if kind == "exited" else kind
+        kind = "group" if kind in {"exited", "lifecycle"} else kind
         if kind in series:
             series[kind] += len(family.samples)
     yield _gauge(

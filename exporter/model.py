@@ -7,7 +7,7 @@ All frozen. Counters are plain tuples, because a scrape adds thousands of them.
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class ExitedProcess(NamedTuple):
     """A finished process that had used the network."""
 
     number: int
-    """Counts up; never used again."""
+    """Counts up; never used again. Below 0: it has left the exit list."""
     task: TaskRecord
     group: Group
     container: Group
@@ -198,6 +198,39 @@ class SocketRecord(NamedTuple):
     tcp: TcpTraffic = NO_TCP
 
 
+class LifeEvent(NamedTuple):
+    """Something in the life of a process or thread."""
+
+    event: str
+    """One of fork, exec, exit, abort (killed by a signal), thread_create, thread_exit."""
+    time_ns: int
+    """Since boot, as `start_ns`."""
+    start_ns: int
+    """Of the thread; of a fork, the child's."""
+    pid: int
+    """Of a fork, the child's."""
+    tid: int
+    parent: int
+    """Pid."""
+    name: str
+    uid: int
+    cgroup_id: int
+    wait_status: int
+    """Of what ends, as wait(2) gives it; else 0."""
+
+
+class LifeKey(NamedTuple):
+    """By what events are counted: all that the kernel knows of a process's group."""
+
+    name: str
+    uid: int
+    cgroup_id: int
+    """0: the rest, for whom there was no room; then all is empty."""
+
+
+LIFE_EVENTS: Final = ("fork", "exec", "exit", "abort", "thread_create", "thread_exit")
+
+
 class SocketWalk(NamedTuple):
     """What a settle found."""
 
@@ -237,6 +270,8 @@ class Snapshot:
     lost: Mapping[tuple[str, str], int]
     """By (object, reason)."""
     tables: tuple[TableStatus, ...]
+    lives: Mapping[LifeKey, tuple[int, ...]] = field(default_factory=dict)
+    """Events by LIFE_EVENTS, where they are counted."""
 
 
 Traffic: TypeAlias = tuple[int, ...]
@@ -292,6 +327,10 @@ class Report:
     """By kind: those that may have series."""
     whole: Mapping[str, Traffic]
     """What all members of a kind have used, those that are gone included: never falls."""
+    lives: Mapping[Group, tuple[int, ...]]
+    """Events by LIFE_EVENTS, if they are counted: never falls."""
+    final: tuple[ExitedProcess, ...]
+    """Finished processes that nothing can join any more, each once."""
     exit_list: tuple[ExitedProcess, ...]
     """The last finished processes."""
     exit_list_evicted: int

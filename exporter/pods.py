@@ -80,7 +80,7 @@ class _Listing:
                 return False
             names = (path.name for path in Path(self._path).iterdir())
             self.known = dict(filter(None, map(self._parse, names)))
-        except OSError:
+        except (OSError, ValueError):
             return False
         self._changed_ns = changed_ns
         return True

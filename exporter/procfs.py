@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PROC: Final = Path("/proc")
 COMMAND_LINE_BYTES: Final = 4096
 """A command line may have megabytes; this is what expressions see of it."""
+FILE_BYTES: Final = 1 << 18
+"""Of any other file: each of a dozen hierarchies may have a path of 4 kB."""
 TICK_NS: Final = 10**9 // os.sysconf("SC_CLK_TCK")
 NOTHING: Final = -1
 """No descriptor."""
@@ -46,7 +48,7 @@ def executable(pid: int, start_ns: int, root: Path = PROC) -> str:
 def command_line(pid: int, start_ns: int, root: Path = PROC) -> str:
     """Return a process's words, joined by spaces; empty if they can't be known."""
     with _opened(pid, start_ns, root) as fd:
-        words = _read(fd, "cmdline").rstrip(b"\0").replace(b"\0", b" ")
+        words = _read(fd, "cmdline", COMMAND_LINE_BYTES).rstrip(b"\0").replace(b"\0", b" ")
     return printable(words.decode(errors="replace"))
 
 
@@ -55,7 +57,7 @@ def legacy_cgroups(pid: int, start_ns: int, root: Path = PROC) -> tuple[str, ...
     with _opened(pid, start_ns, root) as fd:
         text = _read(fd, "cgroup").decode(errors="replace")
     lines = [line.split(":", 2) for line in text.splitlines()]
-    found = [(controllers, path) for number, controllers, path in lines if number != "0"]
+    found = [(line[1], line[2]) for line in lines if len(line) == 3 and line[0] != "0"]
     return (
         *(printable(path) for name, path in found if name == SYSTEMD),
         *(printable(path) for name, path in found if name != SYSTEMD),
@@ -78,17 +80,20 @@ def _opened(pid: int, start_ns: int, root: Path) -> Iterator[int]:
         os.close(fd)
 
 
-def _read(directory: int, name: str) -> bytes:
+def _read(directory: int, name: str, limit: int = FILE_BYTES) -> bytes:
     try:
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
         return b""
+    found = b""
     try:
-        return os.read(fd, COMMAND_LINE_BYTES)
+        while len(found) < limit and (part := os.read(fd, limit - len(found))):
+            found += part
     except OSError:  # it ended in between
         return b""
     finally:
         os.close(fd)
+    return found
 
 
 @functools.lru_cache(maxsize=1024)

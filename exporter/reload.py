@@ -79,12 +79,15 @@ class Reloader:
         with self._lock:
             try:
                 self._apply()
-            except ConfigError as error:
+            except Exception as error:
                 self._collector.reload = metrics.Reload(
                     success=False, at_seconds=self._succeeded_at
                 )
-                _complain(error)
-                raise
+                refused = error
+                if not isinstance(error, ConfigError):  # whatever it is, it must not end us
+                    refused = ConfigError(f"{self._flags.config_file}: {error!r}")
+                _complain(refused)
+                raise refused from error
             self._succeeded_at = time.time()
             self._collector.reload = metrics.Reload(success=True, at_seconds=self._succeeded_at)
             log.info("%s: applied", self._flags.config_file)
@@ -111,10 +114,16 @@ class Reloader:
                 "without a restart are the same: the kernel programs were loaded for those"
             )
             raise ConfigError(message)
+        if said.exit_log != self._loaded.exit_log:
+            message = (
+                f"{path}: found another exit_log than at the start; accepted without a restart is "
+                "the same"
+            )
+            raise ConfigError(message)
         self._collector.configure(said, namer(said, self._cgroup_path))
 
 
-def _complain(error: ConfigError) -> None:
+def _complain(error: Exception) -> None:
     for line in str(error).splitlines():
         log.error("%s", line)
     log.error("nothing of it was applied")

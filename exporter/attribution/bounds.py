@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import OrderedDict
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from exporter.model import KINDS, NO_TRAFFIC, OTHER, PROTOCOLS, ZERO, Member, add, subtract
@@ -30,6 +30,8 @@ LEAD: Final = 2
 """One that is not shown takes the place of one that is, if it is so many times as busy."""
 MAX_CLIENTS: Final = 32
 """Who are told apart; one that comes back after so many others begins anew."""
+AWAY_NS: Final = 3600 * 10**9
+"""Who was not here for so long is forgotten first."""
 WIDTHS: Final = {"process": 3, "thread": 3, "socket": 7}
 """Numbers of labels."""
 PARTS: Final = (*(len(ZERO) // len(PROTOCOLS),) * len(PROTOCOLS), len(NO_TRAFFIC) - len(ZERO))
@@ -43,8 +45,12 @@ class Bounds:
         self.limits = limits
         """By kind, of the kinds that have series; may be changed."""
         self._rankings = {kind: Ranking() for kind in KINDS}
-        self._views: OrderedDict[str, dict[str, View]] = OrderedDict()
-        """By client, the one that was here last at the end."""
+        self._views: dict[str, dict[str, View]] = {}
+        """By client."""
+        self._visits: Counter[str] = Counter()
+        """How often each client was here: who comes for the first time evicts no old friend."""
+        self._seen_ns: dict[str, int] = {}
+        """And when."""
 
     def follow(self, report: Report) -> None:
         """Note what those that are shown have used: some are gone at the next exposition."""
@@ -58,15 +64,25 @@ class Bounds:
     ) -> Mapping[str, tuple[Member, ...]]:
         """Return who is exposed to a client now, by kind; the last of each is `other`."""
         views = self._views.setdefault(client, {kind: View(WIDTHS[kind]) for kind in KINDS})
-        self._views.move_to_end(client)
+        self._visits[client] += 1
+        self._seen_ns[client] = now_ns
         if len(self._views) > MAX_CLIENTS:
-            self._views.popitem(last=False)
+            self._forget_one(client, now_ns)
         exposed = {}
         for kind, limit in self.limits.items():
             there = {member.labels: member for member in report.members[kind]}
             chosen = self._rankings[kind].choose(there, limit, now_ns)
             exposed[kind] = views[kind].expose(chosen, there, report.whole[kind], limit)
         return exposed
+
+    def _forget_one(self, client: str, now_ns: int) -> None:
+        """Make room: by one that has stayed away, else by one that came less often than others."""
+
+        def worth(name: str) -> tuple[bool, int]:
+            return now_ns - self._seen_ns[name] <= AWAY_NS, self._visits[name]
+
+        least = min((name for name in reversed(self._views) if name != client), key=worth)
+        del self._views[least], self._visits[least], self._seen_ns[least]
 
 
 class Ranking:
@@ -84,21 +100,23 @@ class Ranking:
         return chosen
 
     def _choose(self, there: Mapping[Labels, Member], limit: int) -> list[Member]:
+        def score(member: Member) -> float:
+            return self._activity.score[member.labels]
+
         def rank(member: Member) -> tuple[bool, float]:
-            return member.is_alive, self._activity.score[member.labels]
+            return member.is_alive, score(member)
 
         shown = [member for labels, member in there.items() if labels in self._shown]
         hidden = [member for labels, member in there.items() if labels not in self._shown]
         chosen = heapq.nlargest(limit, shown, key=rank)
         candidates = heapq.nlargest(limit, hidden, key=rank)
-        free, worst = limit - len(chosen), len(chosen) - 1
-        chosen += candidates[:free]
-        for number, candidate in zip(range(worst, -1, -1), candidates[free:], strict=False):
-            alive, score = rank(candidate)
-            if not alive or score <= LEAD * rank(chosen[number])[1]:
+        free = limit - len(chosen)
+        replaced = {}
+        for victim, candidate in zip(sorted(chosen, key=score), candidates[free:], strict=False):
+            if not candidate.is_alive or score(candidate) <= LEAD * score(victim):
                 break
-            chosen[number] = candidate
-        return chosen
+            replaced[victim.labels] = candidate
+        return [replaced.get(member.labels, member) for member in chosen] + candidates[:free]
 
 
 class View:
@@ -112,7 +130,7 @@ class View:
         self._whole: Traffic | None = None
         """At the last exposition."""
         self._owed: Traffic = NO_TRAFFIC
-        """Not above 0: what was seen in series before the whole had it."""
+        """Not above 0: what was seen in series last time before the whole had it."""
         self._other = Member((OTHER.name,) * width, NO_TRAFFIC)
 
     def follow(self, there: Mapping[Labels, Member]) -> None:
@@ -139,13 +157,13 @@ class View:
     def _grow(self, exposed: Iterable[Member], whole: Traffic) -> None:
         """Add to `other` what can't be seen in a series."""
         if self._whole is not None:
-            unseen = subtract(add(whole, self._owed), self._whole)
+            unseen = subtract(whole, self._whole)
             for member in exposed:
                 before = self._shown.get(member.labels)
                 if before and before.is_counted and member.is_counted:
                     unseen = subtract(unseen, increment(before.traffic, member.traffic))
-            grown = tuple(max(number, 0) for number in unseen)
-            self._owed = subtract(unseen, grown)
+            grown = tuple(max(number, 0) for number in add(unseen, self._owed))
+            self._owed = tuple(min(number, 0) for number in unseen)
             self._other = self._other._replace(traffic=add(self._other.traffic, grown))
         self._whole = whole
 

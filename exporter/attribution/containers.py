@@ -26,6 +26,10 @@ CONTAINER: Final = re.compile(
 )
 USER: Final = re.compile(r"(?P<owner>user-[0-9]+)\.slice")
 """What is below belongs to a user, but for one service, by which systemd runs it."""
+MACHINE: Final = re.compile(r"(?:machine-(?P<id>.+)\.scope|systemd-nspawn@(?P<nspawn>.+)\.service)")
+"""As systemd-machined and systemd-nspawn name them; virtual machines of libvirt too."""
+RUNTIME_UNITS: Final = ("containerd.service", "crio.service", "docker.service", "kubelet.service")
+"""Below these it is the runtime that makes cgroups; below any other unit, the unit itself does."""
 LXC: Final = re.compile(r"lxc\.payload\.(?P<id>.+)")
 POD: Final = re.compile(
     r"(?:.*-)?pod(?P<uid>[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?"
@@ -58,29 +62,61 @@ NOWHERE: Final = Place()
 
 def place(path: str) -> Place:
     """Return what a path in the hierarchy says; of containers in containers, the deepest."""
-    runtime = container = pod = pod_found = unit = parent = within = ""
+    reader = _Reader()
     for segment in _segments(path):
+        reader.read(segment)
+    return reader.place()
+
+
+class _Reader:
+    """Reads a path from the root on."""
+
+    def __init__(self) -> None:
+        self._parent = self._pod = ""
+        self._container = NOWHERE
+        self._unit = self._within = self._border = ""
+        """What is below the border was made by whoever is named so: a container or a unit."""
+
+    def read(self, segment: str) -> None:
+        """Take in the next name."""
         if match := USER.fullmatch(segment):
-            within = within or container or match["owner"]
+            self._within = self._within or self._border or match["owner"]
         elif match := POD.fullmatch(segment):
-            pod_found = match["uid"].replace("_", "-")
+            self._pod = match["uid"].replace("_", "-")
         elif match := CONTAINER.fullmatch(segment):
             # A bare number means something only where a runtime puts it.
-            if match["runtime"] or POD.fullmatch(parent) or parent == "docker":
-                within = within or container
-                runtime = RUNTIMES.get(match["runtime"] or parent, "")
-                container, pod, unit = match["id"], pod_found, ""
+            if match["runtime"] or POD.fullmatch(self._parent) or self._parent == "docker":
+                runtime = RUNTIMES.get(match["runtime"] or self._parent, "")
+                self._enter(Place(runtime, match["id"], self._pod))
         elif match := LXC.fullmatch(segment):
-            within = within or container
-            runtime, container, pod, unit = "lxc", match["id"], "", ""
-        elif segment.endswith(".service"):
-            unit = printable(unescape(segment))
-        parent = segment
-    if container:
-        return Place(runtime, container, pod, within=within)
-    if unit and unit == f"{within.replace('-', '@')}.service":
-        within = ""  # that one is the host's
-    return Place(unit=unit, within=within) if unit else NOWHERE
+            self._enter(Place("lxc", match["id"]))
+        elif match := MACHINE.fullmatch(segment):
+            name = printable(unescape(match["id"] or match["nspawn"]))
+            self._enter(Place("machine", name))
+        elif segment.endswith((".service", ".scope")) and not self._border:
+            self._enter_unit(segment)
+        self._parent = segment
+
+    def _enter(self, container: Place) -> None:
+        self._within = self._within or self._border
+        self._container = container
+        self._border = container.container_id
+
+    def _enter_unit(self, segment: str) -> None:
+        name = printable(unescape(segment))
+        is_users = name == f"{self._within.replace('-', '@')}.service"
+        if not is_users and segment not in RUNTIME_UNITS:
+            self._border = name
+        if name.endswith(".service"):
+            self._unit = name
+
+    def place(self) -> Place:
+        """Return what was found."""
+        if self._container.container_id:
+            return self._container._replace(within=self._within)
+        is_users = self._unit == f"{self._within.replace('-', '@')}.service"
+        within = "" if is_users else self._within  # that one is the host's
+        return Place(unit=self._unit, within=within) if self._unit else NOWHERE
 
 
 def _segments(path: str) -> list[str]:

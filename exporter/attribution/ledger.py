@@ -16,6 +16,7 @@ from exporter.attribution.exits import ExitList
 from exporter.attribution.histogram import Histograms
 from exporter.model import (
     DIRECTIONS,
+    LIFE_EVENTS,
     NO_REMOTES,
     NO_ROUND_TRIPS,
     NO_TCP,
@@ -25,6 +26,7 @@ from exporter.model import (
     UNITS,
     ZERO,
     Counters,
+    ExitedProcess,
     Group,
     ProcessTraffic,
     Remotes,
@@ -32,13 +34,14 @@ from exporter.model import (
     RoundTrips,
     TcpTraffic,
     add,
+    subtract,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from exporter.attribution.namer import Named, Namer
-    from exporter.model import Snapshot, SocketRecord, TaskRecord, Traffic
+    from exporter.model import LifeKey, Snapshot, SocketRecord, TaskRecord, Traffic
 
 KEEP_NS: Final = 16 * 10**9
 """A record is kept this long after its task: a second more than packets can join it (LATE_NS)."""
@@ -51,6 +54,9 @@ Usage: TypeAlias = tuple[int, ...]
 TCP: Final = slice(len(ZERO), len(ZERO) + len(NO_TCP))
 ROUND_TRIPS: Final = slice(TCP.stop, TCP.stop + len(NO_ROUND_TRIPS.counts))
 UNUSED: Final[Usage] = (0,) * (ROUND_TRIPS.stop + 1)
+
+
+NO_EVENTS: Final = (0,) * len(LIFE_EVENTS)
 
 
 class Memory(NamedTuple):
@@ -72,6 +78,13 @@ class Memory(NamedTuple):
     """What `seen` is for the counters, for those by class of remote address."""
     remotes: dict[Group, dict[str, Counters]]
     """By group and the name of the class: the numbers of a class, of all protocols."""
+    lives: dict[Group, tuple[int, ...]]
+    current: dict[int, Group]
+    """In which group a process was when it last used something."""
+    elsewhere: dict[int, dict[Group, Counters]]
+    """What processes that have changed had used in other groups."""
+    class_names: tuple[str, ...] = ()
+    """Of which `remotes` tells."""
 
 
 class Ledger:
@@ -90,18 +103,51 @@ class Ledger:
         self._class_names = class_names
         """Of remote addresses, by number; empty where there is none, and all if none is counted."""
         exit_list = ExitList(max_exits)
-        self.memory = Memory({}, {}, {}, {}, {}, set(), exit_list, Histograms(), {}, {})
+        self.memory = Memory(
+            {},
+            {},
+            {},
+            {},
+            {},
+            set(),
+            exit_list,
+            Histograms(),
+            {},
+            {},
+            {},
+            {},
+            {},
+            tuple(class_names),
+        )
+        self._final: list[ExitedProcess] = []
+        """Of this report."""
+        self._seen_lives: dict[LifeKey, tuple[int, ...]] = {}
+        """Counted anew in each run."""
         self._whole: dict[str, Traffic] = dict.fromkeys(("thread", "socket"), NO_TRAFFIC)
+
+    def recall(self, memory: Memory) -> None:
+        """Go on from what another run has remembered; classes that are not counted now go."""
+        if memory.class_names != tuple(self._class_names):
+            memory.remotes.clear()
+        if not self._class_names:
+            memory.seen_remotes.clear()
+        self.memory = memory._replace(class_names=tuple(self._class_names))
 
     def report(self, snapshot: Snapshot, sockets: Iterable[SocketRecord] = ()) -> Report:
         """Account for what is new in a snapshot and say what it all means."""
         memory = self.memory
+        self._final.clear()
         processes = [task for task in snapshot.tasks if task.is_process]
         threads = [task for task in snapshot.tasks if not task.is_process]
         named = {process.identity: self.namer.name(process) for process in processes}
         for process in processes:
             self._account(process, named[process.identity], snapshot.now_ns)
         self._drop_gone(named)
+        groups_now = {
+            identity: known._replace(group=self._admitted(known.group))
+            for identity, known in named.items()
+        }
+        self._account_lives(snapshot.lives)
         unidentified = {reason: snapshot.unidentified.get(reason, ZERO) for reason in REASONS}
         groups = {group: usage[: TCP.start] for group, usage in memory.groups.items()}
         return Report(
@@ -122,15 +168,17 @@ class Ledger:
                     task, known.group, known.container, known.unit, known.cgroup
                 )
                 for task in members.newest(processes, lambda task: task.pid)
-                for known in (named[task.identity],)
+                for known in (groups_now[task.identity],)
             },
             members=members.of_kinds(
-                processes, threads, sockets, named, strangers=self.namer.shows_strangers
+                processes, threads, sockets, groups_now, strangers=self.namer.shows_strangers
             ),
             whole={
                 **self._whole,
                 "process": _sum((NO_TRAFFIC, *(u[: TCP.stop] for u in memory.groups.values()))),
             },
+            lives=dict(memory.lives),
+            final=tuple(self._final),
             exit_list=tuple(memory.exit_list.entries.values()),
             exit_list_evicted=memory.exit_list.evicted,
             next_exit=memory.exit_list.next_number,
@@ -142,18 +190,38 @@ class Ledger:
         """Add what a process has used since the last report to its group."""
         memory, identity, usage = self.memory, process.identity, _usage(process)
         before = memory.seen.get(identity, UNUSED)
-        group = self._admit(named.group)
         delta: Usage = UNUSED
         if usage != before:
+            group = self._admit(named.group)
             delta = tuple(map(operator.sub, usage, before))
             memory.seen[identity] = usage
-            memory.groups[group] = add(memory.groups.get(group, UNUSED), delta)
+            memory.groups[group] = add(memory.groups[group], delta)
+            self._note_group(identity, group, before[: TCP.start])
             self._account_remotes(process, group)
             for kind, shown in (("thread", named.threads), ("socket", named.sockets)):
                 if shown:
                     self._whole[kind] = add(self._whole[kind], delta[: TCP.stop])
         if process.end_ns and any(process.counters):
-            self._account_ended(process, named, group, delta, now_ns)
+            self._account_ended(process, named, delta, now_ns)
+
+    def _note_group(self, identity: int, group: Group, before: Counters) -> None:
+        """Note what a process that is in another group now had used in the former one."""
+        memory = self.memory
+        former = memory.current.setdefault(identity, group)
+        if former != group:
+            memory.current[identity] = group
+            parts = memory.elsewhere.setdefault(identity, {})
+            own = _subtract_all(before, parts.values())
+            parts[former] = add(parts.get(former, ZERO), own)
+
+    def _parts(self, process: TaskRecord) -> Iterable[tuple[Group, Counters]]:
+        """Yield what a process has used, by the group that it was in then."""
+        parts = self.memory.elsewhere.get(process.identity, {})
+        yield from parts.items()
+        yield (
+            self.memory.current[process.identity],
+            _subtract_all(process.counters, parts.values()),
+        )
 
     def _account_remotes(self, process: TaskRecord, group: Group) -> None:
         """Add to the classes what is new of each; nothing if remotes are not counted."""
@@ -169,35 +237,54 @@ class Ledger:
             if name:
                 classes[name] = add(classes.get(name, NO_REMOTES[:WIDTH]), part)
 
-    def _account_ended(
-        self, process: TaskRecord, named: Named, group: Group, delta: Usage, now_ns: int
-    ) -> None:
+    def _account_lives(self, lives: Mapping[LifeKey, tuple[int, ...]]) -> None:
+        """Add what is new of each kind of process to its group."""
+        for key, counts in lives.items():
+            before = self._seen_lives.get(key, NO_EVENTS)
+            if counts != before:
+                group = self._admit(self.namer.group_of(key)) if any(key) else OTHER
+                delta = tuple(map(operator.sub, counts, before))
+                self.memory.lives[group] = add(self.memory.lives.get(group, NO_EVENTS), delta)
+                self._seen_lives[key] = counts
+
+    def _account_ended(self, process: TaskRecord, named: Named, delta: Usage, now_ns: int) -> None:
         memory, identity = self.memory, process.identity
         final = _is_final(process, now_ns)
         if identity in memory.exit_group:
-            group = memory.exit_group[identity]
-            joined = delta[: TCP.start]
+            joined = [(memory.current[identity], delta[: TCP.start])] if any(delta) else []
         else:
-            memory.exit_group[identity] = group
+            group = memory.exit_group[identity] = self._admit(named.group)
             key = group, process.outcome
             memory.exits[key] = memory.exits.get(key, 0) + 1
             memory.exit_list.add(process, group, named.container, named.cgroup)
-            joined = process.counters
-        memory.exited[group] = add(memory.exited.get(group, ZERO), joined)
+            joined = list(self._parts(process))
+        for part_group, counters in joined:
+            memory.exited[part_group] = add(memory.exited.get(part_group, ZERO), counters)
+        group = memory.exit_group[identity]
         if identity in memory.final:
             return
         if final or any(delta):
             memory.exit_list.update(process, final=final)
         if final:
+            entry = memory.exit_list.entries.get(identity)
+            gone = ExitedProcess(-1, process, group, named.container, named.cgroup, final)
+            self._final.append(entry or gone)
             memory.final.add(identity)
             lifetime = process.end_ns - process.start_ns
             memory.histograms.observe("lifetime_ns", group, lifetime)
             memory.histograms.observe("bytes", group, sum(process.counters[1::2]))
 
     def _admit(self, group: Group) -> Group:
-        """Return the group, or the one of the rest if there are too many."""
+        """Return the group, or the one of the rest if there are too many; it is there then."""
+        group = self._admitted(group)
+        self.memory.groups.setdefault(group, UNUSED)
+        return group
+
+    def _admitted(self, group: Group) -> Group:
+        """Return in which group it is, or would be."""
         groups = self.memory.groups
-        return group if group in groups or len(groups) < self.max_groups else OTHER
+        has_room = len(groups) - (OTHER in groups) < self.max_groups
+        return group if group in groups or has_room else OTHER
 
     def _drop_gone(self, there: Container[int]) -> None:
         """Forget processes that the kernel has forgotten."""
@@ -206,6 +293,8 @@ class Ledger:
         for identity in gone:
             del memory.seen[identity]
             memory.seen_remotes.pop(identity, None)
+            memory.current.pop(identity, None)
+            memory.elsewhere.pop(identity, None)
         for identity in [identity for identity in memory.exit_group if identity not in there]:
             del memory.exit_group[identity]
             memory.final.discard(identity)
@@ -214,6 +303,12 @@ class Ledger:
 
 def _usage(task: TaskRecord) -> Usage:
     return (*task.counters, *task.tcp, *task.round_trips.counts, task.round_trips.sum_us)
+
+
+def _subtract_all(counters: Counters, parts: Iterable[Counters]) -> Counters:
+    for part in parts:
+        counters = subtract(counters, part)
+    return counters
 
 
 def _sum(rows: Iterable[tuple[int, ...]]) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from exporter.attribution.ledger import Memory
 from exporter.errors import StateError
 from exporter.model import ExitedProcess, Group, RoundTrips, TaskRecord, TcpTraffic
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 
 def dump(memory: Memory) -> bytes:
@@ -31,6 +31,10 @@ def dump(memory: Memory) -> bytes:
             "evicted": memory.exit_list.evicted,
             "seen_remotes": list(memory.seen_remotes.items()),
             "remotes": list(memory.remotes.items()),
+            "lives": list(memory.lives.items()),
+            "current": list(memory.current.items()),
+            "elsewhere": [(i, list(parts.items())) for i, parts in memory.elsewhere.items()],
+            "class_names": memory.class_names,
             "histograms": {
                 what: list(counts.items()) for what, counts in memory.histograms.counts.items()
             },
@@ -73,6 +77,13 @@ def restore(text: bytes, max_exits: int) -> Memory:
             exit_list=exit_list,
             histograms=histograms,
             seen_remotes={identity: tuple(row) for identity, row in said["seen_remotes"]},
+            current={identity: Group(*group) for identity, group in said["current"]},
+            elsewhere={
+                identity: {Group(*group): tuple(counters) for group, counters in parts}
+                for identity, parts in said["elsewhere"]
+            },
+            class_names=tuple(said["class_names"]),
+            lives={Group(*group): tuple(counts) for group, counts in said["lives"]},
             remotes={
                 Group(*group): {name: tuple(row) for name, row in classes.items()}
                 for group, classes in said["remotes"]

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import functools
+import logging
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from exporter.attribution.containers import place
-from exporter.model import Group, printable
+from exporter.model import ZERO, Group, TaskRecord, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping, Sequence
@@ -16,17 +17,23 @@ if TYPE_CHECKING:
     from exporter.config.expression import Expression
     from exporter.config.settings import Rule, Settings
     from exporter.config.template import Template
-    from exporter.model import TaskRecord
+    from exporter.model import LifeKey
+
+log = logging.getLogger(__name__)
 
 UNKNOWN: Final = "unknown"
-"""The label of a pod or namespace whose name nobody could tell."""
+"""The label of what there is, or may have been, and nobody could tell."""
 UNNAMED: Final = "unnamed"
 """The group of processes that have given themselves no name at all."""
 SHORT_ID: Final = 12
 """Digits of a container's id, as docker prints it."""
 MAX_NAME: Final = 128
 """Characters of a group's name: a template may repeat what a program says of itself."""
+ID: Final = re.compile("[0-9a-f]{64}")
 SERVICE: Final = ".service"
+UNSEEN: Final = TaskRecord(0, 0, 0, 0, "", 0, 0, 0, 0, 0, ZERO)
+"""A process that nobody has looked at."""
+MOST_MADE: Final = 10_000
 RESERVED: Final = re.compile(r"other_*")
 
 
@@ -46,6 +53,7 @@ class Pods(Protocol):
 
     generation: int
 
+    def refresh(self) -> None: ...  # noqa: D102
     def find(self, container_id: str, pod_uid: str) -> Names | None: ...  # noqa: D102
 
 
@@ -94,6 +102,8 @@ class Namer:
         self._settings = settings
         self._sources = sources
         self._templates = [rule.name for rule in settings.groups if rule.name]
+        self._made: set[str] = set()
+        """Names that rules have made."""
         self._kept: dict[int, _Kept] = {}
         """By identity."""
         self._executables: dict[int, tuple[str, str]] = {}
@@ -103,16 +113,31 @@ class Namer:
         """Return what is known of a process."""
         facts = (task.name, task.uid, task.cgroup_id)
         kept = self._kept.get(task.identity)
+        if kept and kept.generation != -1:
+            self._sources.pods.refresh()  # which looks once in a while
         if (
             kept is None
             or kept.facts != facts
             or kept.generation not in {-1, self._sources.pods.generation}
         ):
-            candidate = _Candidate(task, self._sources)
-            missing = self._sources.pods.generation if candidate.names_missing else -1
-            kept = _Kept(facts, missing, self._decide(candidate))
+            kept = self._look(task, facts)
             self._kept[task.identity] = kept
         return kept.named
+
+    def _look(self, task: TaskRecord, facts: tuple[str, int, int]) -> _Kept:
+        try:
+            candidate = _Candidate(task, self._sources)
+            missing = self._sources.pods.generation if candidate.names_missing else -1
+            return _Kept(facts, missing, self._decide(candidate))
+        except Exception:  # one process that can't be named must not cost all others theirs
+            log.exception("pid %d: its group can't be found; it is in its command's", task.pid)
+            where = Group("", UNKNOWN)
+            group = where._replace(name=legal(task.name))
+            return _Kept(facts, -1, Named(group, where, "", "", threads=False, sockets=False))
+
+    def group_of(self, key: LifeKey) -> Group:
+        """Return the group of processes of which no more is known: nothing that /proc would say."""
+        return self._decide(_Candidate(UNSEEN._replace(**key._asdict()), self._sources)).group
 
     def executable(self, task: TaskRecord) -> str:
         """Return the path of a process's executable; empty if it can't be known."""
@@ -136,17 +161,25 @@ class Namer:
     def _decide(self, candidate: _Candidate) -> Named:
         settings, container = self._settings, candidate.container
         name, labels, threads, sockets = "", container, settings.threads, settings.sockets
+        by_itself = True
         for rule in settings.groups:
             matches = _matches(rule, candidate)
             if matches is not None:
                 if rule.name:
                     name = _render(rule.name, candidate, matches)
+                    by_itself = not rule.name.variables <= OF_OTHERS
                 if not rule.container_labels:
                     labels = Group("")
                 threads, sockets = threads or rule.threads, sockets or rule.sockets
                 break
+        name = name.strip()
+        if name and len(self._made) < MOST_MADE:
+            self._made.add(name)
+        name = name or self._default(candidate)
+        if name.endswith(SERVICE) and name != candidate.unit and by_itself:
+            name += "_"
         return Named(
-            group=labels._replace(name=legal(name.strip() or self._default(candidate))),
+            group=labels._replace(name=legal(name)),
             container=container,
             unit=candidate.unit,
             cgroup=candidate.path,
@@ -159,8 +192,8 @@ class Namer:
         if candidate.default:
             return candidate.default
         # Any program chooses its name, but not that of a service or of a rule's group.
-        name = candidate.task.name
-        taken = name.endswith(SERVICE) or any(t.can_be(name) for t in self._templates)
+        name = printable(candidate.task.name).strip()
+        taken = name in self._made or any(t.can_be(name) for t in self._templates)
         return f"{name}_" if taken else name
 
 
@@ -218,13 +251,15 @@ class _Candidate:
         """Return the labels, and whether a name is missing."""
         where = self.place
         if not where.container_id:
-            return Group(""), False
+            # A cgroup that is gone, or whose path can't be read, may have been a container's.
+            return Group("", "" if self.path else UNKNOWN), False
         # The kubelet knows what the host has made; any id can be claimed below that.
         names = None if where.within else self._sources.pods.find(where.container_id, where.pod_uid)
         is_pod = bool(where.pod_uid or names)
         short = where.container_id if where.runtime == "lxc" else where.container_id[:SHORT_ID]
         if where.within:
-            short = f"{where.within[:SHORT_ID]}/{short}"
+            outer = where.within[:SHORT_ID] if ID.fullmatch(where.within) else where.within
+            short = f"{outer}/{short}"
         group = Group(
             "",
             container=(names and names.container) or short,
@@ -247,6 +282,8 @@ VALUES: Final[Mapping[str, Callable[[_Candidate], str]]] = {
     "Namespace": lambda candidate: candidate.container.namespace,
 }
 """What the variables of a template stand for."""
+OF_OTHERS: Final = frozenset(("Username", "PID", "Cgroup", "Unit", "Pod", "Namespace"))
+"""Those of them that a program can't choose by itself."""
 
 
 def _render(template: Template, candidate: _Candidate, matches: Mapping[str, str]) -> str:
@@ -285,6 +322,8 @@ def _fits_place(rule: Rule, candidate: _Candidate, found: dict[str, str]) -> boo
 
 
 def _fits_command_line(rule: Rule, candidate: _Candidate, found: dict[str, str]) -> bool:
+    if rule.cmdline and not candidate.command_line:
+        return False  # what there is not fits nothing, as below
     for expression in rule.cmdline:
         groups = expression.search(candidate.command_line)
         if groups is None:

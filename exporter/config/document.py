@@ -90,6 +90,10 @@ def _compose(data: bytes, problems: Problems) -> yaml.Node | None:
         column = error.position - text.rfind("\n", 0, error.position)
         found = f"the character {text[error.position]!r}"
         problems.append(Problem(line, column, (), found, "text"))
+    except (ValueError, OverflowError) as error:  # an escape, or a version, that is no number
+        mark = loader.get_mark()
+        what = f"what YAML does not permit ({visible(str(error))})"
+        problems.append(Problem(mark.line + 1, mark.column + 1, (), what, "YAML"))
     except RecursionError:
         problems.append(Problem(1, 1, (), "lists or mappings too deep in each other", "fewer"))
     return None

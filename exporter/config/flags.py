@@ -45,6 +45,7 @@ class Flags(NamedTuple):
     threads: bool = False
     sockets: bool = False
     remotes: bool = False
+    lifecycle: bool = False
     netfilter: bool = True
     compat_netatop: bool = False
     pin_path: str | None = None
@@ -70,6 +71,14 @@ def directory(flag: str, kind: str, text: str) -> str:
     """Check the name of a directory of some kind. Raises ConfigError."""
     if not text:
         message = f"{flag}: found ''; accepted is a directory of {kind}"
+        raise ConfigError(message)
+    return text
+
+
+def command(flag: str, text: str) -> str:
+    """Check a command name: the kernel keeps 15 bytes of one. Raises ConfigError."""
+    if not 0 < len(text.encode(errors="surrogateescape")) < 16:
+        message = f"{flag}: found {text!r}; accepted is a command name of 1 to 15 bytes"
         raise ConfigError(message)
     return text
 

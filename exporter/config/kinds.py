@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
@@ -74,6 +75,11 @@ def quoted(key: str) -> str:
 def shown(text: str) -> str:
     """Return a value in quotes, not more than is needed to recognise it."""
     return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
+
+
+def is_text(text: str) -> bool:
+    """Tell whether there is nothing in it that no file, label or expression should have."""
+    return not any(unicodedata.category(c) in {"Cc", "Cs"} for c in text)
 
 
 def visible(text: str) -> str:
@@ -162,6 +168,11 @@ class Text(Kind[T]):
             plain = isinstance(node, yaml.ScalarNode) and node.value
             hint = " (in quotes, if it is meant as text)" if plain else ""
             problems.note(node, path, found(node), f"{self.accepted}{hint}")
+            return None
+        if not is_text(node.value):
+            problems.note(
+                node, path, shown(node.value), f"{self.accepted}, without control characters"
+            )
             return None
         try:
             return self._parse(node.value)
@@ -267,11 +278,11 @@ def _at(node: yaml.Node, path: Path) -> yaml.Node:
     for key in path:
         if isinstance(node, yaml.MappingNode):
             found_ = [value for name, value in node.value if name.value == key]
+            if not found_:
+                break
+            node = found_[0]
         else:
-            found_ = [item for number, item in enumerate(node.value) if number == key]
-        if not found_:
-            break
-        node = found_[0]
+            node = node.value[key]
     return node
 
 

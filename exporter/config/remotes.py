@@ -12,6 +12,7 @@ from exporter.config.kinds import Several, Text, option
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 INTERNET: Final = "internet"
 """What no prefix fits."""
 NO_ADDRESS: Final = "other"
@@ -43,7 +44,12 @@ def _prefix(text: str) -> str:
     if "%" in text:
         message = "a zone is no part of a prefix"
         raise ValueError(message)
-    return str(ipaddress.ip_network(text))
+    network = ipaddress.ip_network(text)
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(MAPPED):
+        # The kernel side knows IPv4 in this form only: so it is one prefix, however it is written.
+        inner = ipaddress.IPv4Address(int(network.network_address) & 0xFFFFFFFF)
+        network = ipaddress.ip_network(f"{inner}/{network.prefixlen - 96}")
+    return str(network)
 
 
 def _name(text: str) -> str:

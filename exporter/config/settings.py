@@ -52,6 +52,12 @@ def _executable(text: str) -> str:
     return text
 
 
+def _format(text: str) -> str:
+    if text not in {"json", "netatop"}:
+        raise ValueError
+    return text
+
+
 def _path(text: str) -> str:
     if not PurePosixPath(text).is_absolute():
         raise ValueError
@@ -104,6 +110,29 @@ class Kubernetes:
         "link.",
         "/var/log/pods",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitLog:
+    """A durable log of finished processes."""
+
+    format: str = option(
+        Text("json or netatop", _format, enum=["json", "netatop"]),
+        "json: one object a line, rotated; netatop: that of netatopd, for programs that read it.",
+        "json",
+    )
+    path: str = option(
+        DIRECTORY,
+        "The file. Default: /var/log/netatop-exporter/exits.jsonl, or /run/netatop.log.",
+        "",
+    )
+    max_bytes: int = option(
+        Whole(1000, 1 << 34), "A file of this size is put away; of json alone.", 100_000_000
+    )
+    max_hours: int = option(
+        Whole(1, 100_000), "So is one that is so many hours old; of json alone.", 24
+    )
+    keep: int = option(Whole(0, 1000), "So many files are kept, compressed; of json alone.", 7)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +243,9 @@ class Settings:
         Several(Section(AddressClass)),
         "Classes of remote addresses beside `loopback`, `lan` and `internet`, which is the rest.",
         (),
+    )
+    exit_log: ExitLog | None = option(
+        Section(ExitLog), "Log finished processes to a file. Left out: they are not.", None
     )
     limits: Limits = option(Section(Limits), "How many have series of their own.", Limits())
     kubernetes: Kubernetes = option(

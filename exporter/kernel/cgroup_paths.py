@@ -8,6 +8,7 @@ CAP_DAC_READ_SEARCH; without it the hierarchy is walked, now and then.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -21,6 +22,8 @@ FILEID_KERNFS: Final = 0xFE
 """include/linux/exportfs.h"""
 MOST: Final = 65_536
 """Of paths that are remembered, also of cgroups that are gone."""
+DELETED: Final = " (deleted)"
+"""What the kernel puts after the path of a directory that is gone (d_path)."""
 WALK_SECONDS: Final = 5.0
 """So long a cgroup may be there before a walk finds it."""
 
@@ -70,21 +73,36 @@ class CgroupPaths:
             return ""
         try:
             path = str(_target(fd))
+        except OSError:  # longer than a path may be
+            return ""
         finally:
             os.close(fd)
-        return "" if path.endswith(" (deleted)") else path[len(self._point) :] or "/"
+        if path.endswith(DELETED) and not _is(path, cgroup_id):
+            return ""
+        return path[len(self._point) :] or "/"
 
     def _walk(self) -> None:
         now = time.monotonic()
         if now - self._walked_at < WALK_SECONDS:
             return
         self._walked_at = now
-        for folder, _, _, fd in os.fwalk(".", dir_fd=self._root.fd):
-            self._found[os.fstat(fd).st_ino] = folder[1:] or "/"
+        with contextlib.suppress(RecursionError, OSError):  # deeper than anybody needs
+            for folder, _, _, fd in os.fwalk(".", dir_fd=self._root.fd):
+                if len(self._found) >= MOST:
+                    return
+                self._found[os.fstat(fd).st_ino] = folder[1:] or "/"
 
     def close(self) -> None:
         """Close the hierarchy."""
         self._root.close()
+
+
+def _is(path: str, cgroup_id: int) -> bool:
+    """Tell whether a cgroup is there whose name is as if it were gone."""
+    try:
+        return Path(path).stat().st_ino == cgroup_id
+    except OSError:
+        return False
 
 
 def _target(fd: int) -> Path:

@@ -15,6 +15,7 @@ from exporter.kernel.libbpf import ProgramInfo, open_library, possible_processor
 from exporter.kernel.pins import Pins
 from exporter.kernel.succession import take_over
 from exporter.kernel.tracer import Tracer
+from exporter.kernel.watcher import LifeCounter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,6 +30,7 @@ class CoreTracer(Tracer):
 
     def __init__(self, options: Options) -> None:
         """Load and attach, or take over. Raises KernelError, with nothing new left behind."""
+        self._lives: LifeCounter | None = None
         self._pins = Pins(options.pin_path) if options.pin_path else None
         try:
             if self._pins:
@@ -37,6 +39,8 @@ class CoreTracer(Tracer):
                 self._held = core_object.load(options)
             self._answers = bool(self._held.plan.read_settings().answer_netatop)
             self.tend()
+            if options.lifecycle:
+                self._lives = LifeCounter()
         except BaseException:
             self.close()
             raise
@@ -79,6 +83,7 @@ class CoreTracer(Tracer):
             unidentified=unidentified,
             lost=lost,
             tables=(model.TableStatus(self._tasks.name, len(records), self._tasks.capacity),),
+            lives=self._lives.read() if self._lives else {},
         )
 
     def programs(self) -> tuple[model.ProgramStatus, ...]:
@@ -134,6 +139,8 @@ class CoreTracer(Tracer):
         if hasattr(self, "_cgroups"):
             self._cgroups.close()
             del self._cgroups
+        if self._lives:
+            self._lives.close()
         if hasattr(self, "_held"):
             self._held.close()
         if self._pins:

@@ -54,6 +54,8 @@ class Options(NamedTuple):
     """Prefixes, as 10.0.0.0/8 or fd00::/8, and the class (0 to 15) of each; empty: not counted."""
     walk_files: bool = False
     """Settle by way of files even where the iterator over sockets is safe: for tests."""
+    lifecycle: bool = False
+    """Count events in the lives of processes and threads."""
     netfilter: bool = True
     """Count what the kernel itself sends and receives, where it has netfilter links."""
     compat: bool = False

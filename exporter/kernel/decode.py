@@ -93,6 +93,35 @@ def sum_counters(values: Buffer) -> model.Counters:
     return total
 
 
+def lives(output: bytes) -> list[model.LifeEvent]:
+    """Decode events, one after the other."""
+    return [
+        model.LifeEvent(
+            event=layouts.LIFE_EVENTS[life.event],
+            time_ns=life.time_ns,
+            start_ns=life.start_time_ns,
+            pid=life.tgid,
+            tid=life.pid,
+            parent=life.parent,
+            name=command_name(life.command),
+            uid=life.uid,
+            cgroup_id=life.cgroup_id,
+            wait_status=life.exit_code,
+        )
+        for life in layouts.Life.unpack_all(output)
+    ]
+
+
+def life_counts(keys: Buffer, values: Buffer) -> dict[model.LifeKey, tuple[int, ...]]:
+    """Decode the table of counted events."""
+    return {
+        model.LifeKey(command_name(key.command), key.uid, key.cgroup_id): counts.of
+        for key, counts in zip(
+            layouts.LifeKey.unpack_all(keys), layouts.LifeCounts.unpack_all(values), strict=True
+        )
+    }
+
+
 def loss(index: int) -> tuple[str, str]:
     """Return object and reason of one kind of loss: task_full is ("task", "full")."""
     thing, _, reason = layouts.LOSSES[index].partition("_")

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 
     Buffer: TypeAlias = bytes | bytearray | memoryview
 
-FINGERPRINT = 0xD365DD86
+FINGERPRINT = 0x9D7220DD
 
 PROTOCOLS = ("tcp", "udp", "icmp", "other")
 DIRECTIONS = ("receive", "transmit")
 REASONS = ("no_socket", "kernel", "no_owner", "overflow")
 LOSSES = ("task_full", "task_memory", "socket_memory", "program_recursion")
+LIFE_EVENTS = ("fork", "exec", "exit", "abort", "thread_create", "thread_exit")
 
 TASK = struct.Struct("<Q Q Q Q I I I I I I 16s 16Q 3Q Q 10I 512s Q")
 TASK_REMOTES = struct.Struct("<64Q")
@@ -203,4 +204,108 @@ class RemotePrefix(NamedTuple):
                 v[1],
             )
             for v in REMOTE_PREFIX.iter_unpack(buffer)
+        )
+
+
+LIFE = struct.Struct("<Q Q I I I I I I Q 16s")
+
+
+class Life(NamedTuple):
+    """struct life, 64 bytes."""
+
+    time_ns: int
+    start_time_ns: int
+    tgid: int
+    pid: int
+    parent: int
+    uid: int
+    exit_code: int
+    event: int
+    cgroup_id: int
+    command: bytes
+
+    @staticmethod
+    def unpack_all(buffer: Buffer) -> Iterator[Life]:
+        """Decode consecutive structs."""
+        return (
+            Life(
+                v[0],
+                v[1],
+                v[2],
+                v[3],
+                v[4],
+                v[5],
+                v[6],
+                v[7],
+                v[8],
+                v[9],
+            )
+            for v in LIFE.iter_unpack(buffer)
+        )
+
+
+LIFE_FILTER = struct.Struct("<I I I I 16s")
+
+
+class LifeFilter(NamedTuple):
+    """struct life_filter, 32 bytes."""
+
+    fingerprint: int
+    events: int
+    tgid: int
+    how: int
+    command: bytes
+
+    @staticmethod
+    def unpack_all(buffer: Buffer) -> Iterator[LifeFilter]:
+        """Decode consecutive structs."""
+        return (
+            LifeFilter(
+                v[0],
+                v[1],
+                v[2],
+                v[3],
+                v[4],
+            )
+            for v in LIFE_FILTER.iter_unpack(buffer)
+        )
+
+
+LIFE_KEY = struct.Struct("<Q Q 16s")
+
+
+class LifeKey(NamedTuple):
+    """struct life_key, 32 bytes."""
+
+    cgroup_id: int
+    uid: int
+    command: bytes
+
+    @staticmethod
+    def unpack_all(buffer: Buffer) -> Iterator[LifeKey]:
+        """Decode consecutive structs."""
+        return (
+            LifeKey(
+                v[0],
+                v[1],
+                v[2],
+            )
+            for v in LIFE_KEY.iter_unpack(buffer)
+        )
+
+
+LIFE_COUNTS = struct.Struct("<6Q")
+
+
+class LifeCounts(NamedTuple):
+    """struct life_counts, 48 bytes."""
+
+    of: tuple[int, ...]
+
+    @staticmethod
+    def unpack_all(buffer: Buffer) -> Iterator[LifeCounts]:
+        """Decode consecutive structs."""
+        return (
+            LifeCounts(v[0:6])
+            for v in LIFE_COUNTS.iter_unpack(buffer)
         )

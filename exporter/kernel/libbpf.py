@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SONAME: Final = "libbpf.so.1"
 LOG_CALLBACK = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
+RING_CALLBACK = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)
+"""ring_buffer_sample_fn (libbpf.h)."""
 WARN: Final = 0
 """enum libbpf_print_level (libbpf.h)."""
 OWN_ERRORS: Final = 4000
@@ -151,6 +153,9 @@ SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_program__attach_iter": (c_void_p, c_void_p, ctypes.POINTER(IterOptions)),
     "bpf_link__fd": (c_int, c_void_p),
     "bpf_link__destroy": (c_int, c_void_p),
+    "ring_buffer__new": (c_void_p, c_int, RING_CALLBACK, c_void_p, c_void_p),
+    "ring_buffer__poll": (c_int, c_void_p, c_int),
+    "ring_buffer__free": (None, c_void_p),
     "bpf_iter_create": (c_int, c_int),
     "bpf_link_update": (c_int, c_int, c_int, c_void_p),
     "bpf_obj_pin": (c_int, c_int, c_char_p),

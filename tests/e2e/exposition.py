@@ -23,7 +23,7 @@ NEVER_FALL: Final = re.compile(
 )
 
 KINDS: Final = {
-    "group": re.compile("netatop_(group|exited)_"),
+    "group": re.compile("netatop_(group|exited|lifecycle)_"),
     "process": re.compile("netatop_process_"),
     "thread": re.compile("netatop_thread_"),
     "socket": re.compile("netatop_socket_"),

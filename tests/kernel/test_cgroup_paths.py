@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -45,6 +46,34 @@ def test_there(paths: CgroupPaths, nested: Path) -> None:
     assert paths.path(root.stat().st_ino) == "/"
     for place in (nested, nested.parent):
         assert paths.path(place.stat().st_ino) == f"/{place.relative_to(root)}"
+
+
+def test_a_name_as_if_it_were_gone(paths: CgroupPaths, nested: Path) -> None:
+    """Whoever may make cgroups may call one so."""
+    odd = nested / "x (deleted)"
+    odd.mkdir()
+    try:
+        assert paths.path(odd.stat().st_ino) == f"/{odd.relative_to(cgroup_root())}"
+    finally:
+        odd.rmdir()
+
+
+def test_longer_than_a_path_may_be(nested: Path) -> None:
+    """Nothing is known of where it is; nothing else is harmed."""
+    found, depth = CgroupPaths(), 18
+    fds = [os.open(nested, os.O_RDONLY | os.O_DIRECTORY)]
+    try:
+        for _ in range(depth):
+            os.mkdir("x" * 250, dir_fd=fds[-1])
+            fds.append(os.open("x" * 250, os.O_RDONLY | os.O_DIRECTORY, dir_fd=fds[-1]))
+        assert found.path(os.fstat(fds[-1]).st_ino) == ""
+        assert found.path(nested.stat().st_ino)
+    finally:
+        found.close()
+        for fd in reversed(fds[:-1]):
+            os.rmdir("x" * 250, dir_fd=fd)
+        for fd in fds:
+            os.close(fd)
 
 
 def test_gone(paths: CgroupPaths, nested: Path) -> None:

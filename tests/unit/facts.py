@@ -63,6 +63,7 @@ def snapshot(
     *tasks: TaskRecord,
     now: int = 100,
     unidentified: Mapping[str, model.Counters] | None = None,
+    lives: Mapping[model.LifeKey, tuple[int, ...]] | None = None,
 ) -> Snapshot:
     """Return a snapshot at `now` seconds since boot."""
     return Snapshot(
@@ -71,6 +72,7 @@ def snapshot(
         unidentified=unidentified or {},
         lost={("task", "full"): 0},
         tables=(TableStatus("tasks", len(tasks), 64),),
+        lives=lives or {},
     )
 
 
@@ -83,6 +85,9 @@ class NoPods:
 
     def find(self, container_id: str, pod_uid: str) -> Names | None:
         return self.names.get(container_id) or self.names.get(pod_uid)
+
+    def refresh(self) -> None:
+        pass
 
 
 def namer(settings: Settings | None = None, **sources: Any) -> Namer:

@@ -41,6 +41,7 @@ WORDS: Final = [
         b"\xef\xbb\xbf",
         b"\xe2\x80\xa8",
     ),
+    *(b'"\\UFFFFFFFF"', b'"\\U00110000"', b'"\\x00"', b"%YAML " + b"9" * 5000 + b".1\n---\n"),
     *(b"null", b"~", b"yes", b"0x1f", b"1e999", b".nan", b"2026-99-99", b"1:30", b"1_0", b"9" * 40),
     *(b"(?P<a>x)", b"(" * 50, b"a{999}", b"{{.Matches.a}}", b"{{", b"[" * 50, b"{a: " * 50),
 ]

@@ -166,6 +166,15 @@ def test_one_that_has_ended_does_not_replace_a_living_one() -> None:
     assert names(selection.choose([a, dead], whole(a, dead), 1, 2 * SECOND)) == {"a"}
 
 
+def test_a_busy_one_that_has_ended_is_in_nobodys_way() -> None:
+    """It keeps its place while it is there; others change theirs meanwhile."""
+    selection = Selection()
+    first = [member("a", 10**9), member("b", 10), member("c", 0)]
+    assert names(selection.choose(first, whole(*first), 2, SECOND)) == {"a", "b"}
+    then = [member("a", 10**9, is_alive=False), member("b", 10), member("c", 1000)]
+    assert names(selection.choose(then, whole(*then), 2, 2 * SECOND)) == {"a", "c"}
+
+
 def test_a_series_that_begins_anew() -> None:
     """A pid is used again by a process of the same name: to Prometheus a reset."""
     selection, prometheus = Selection(), Prometheus()
@@ -193,6 +202,15 @@ def test_nobodys_are_no_part_of_the_whole() -> None:
         a = member("a", used, is_counted=False)
         shown = selection.choose([a], NO_TRAFFIC, 3, SECOND)
         assert shown == (a, Member(("other",), NO_TRAFFIC))
+
+
+def test_nobodys_hide_nothing_of_others() -> None:
+    """What they have grown by is not taken from what those that are hidden have."""
+    selection = Selection()
+    for used, others in ((5, 100), (5000, 107)):
+        a = member("a", used, is_counted=False)
+        shown = selection.choose([a], traffic(others), 3, SECOND)
+    assert shown[-1].traffic == traffic(7)
 
 
 def test_the_whole_may_come_later() -> None:
@@ -234,7 +252,25 @@ def test_clients_are_bounded() -> None:
     for number in range(MAX_CLIENTS + 23):
         bounds.choose(report, SECOND, str(number))
     assert len(bounds._views) == MAX_CLIENTS
-    assert "0" not in bounds._views
+    late = SECOND + 3601 * SECOND
+    bounds.choose(report, late, "0")
+    bounds.choose(report, late, "new")
+    assert {"0", "new"} <= bounds._views.keys()
+
+
+def test_an_old_friend_is_not_forgotten() -> None:
+    """However many come for the first time: its `other` goes on."""
+    book, bounds = ledger(), Bounds({"process": 0})
+    used = 0
+    for scrape in range(5):
+        used += 1000
+        sent = counters(udp_transmit_packets=1, udp_transmit_bytes=used)
+        report = book.report(snapshot(process(10, counters=sent)))
+        other = bounds.choose(report, SECOND, "prometheus")["process"][-1]
+        assert other.traffic[UDP_SENT_BYTES] == 1000 * scrape
+        for number in range(2 * MAX_CLIENTS):
+            bounds.choose(report, SECOND, f"{scrape} {number}")
+    assert len(bounds._visits) == MAX_CLIENTS
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.collector import Collector
+from exporter.config import document
 from exporter.config.settings import Settings
 from exporter.errors import MapReadError
 from exporter.metrics import Build
-from tests.unit.facts import SECOND, FakeTracer, ledger, process
+from tests.unit.facts import SECOND, FakeTracer, ledger, namer, process, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,16 +102,32 @@ def test_a_failed_read_loses_nothing() -> None:
     assert scrape(target)["netatop_group_transmit_packets_total"] == before
 
 
+def test_a_group_that_changes_between_scrapes() -> None:
+    """The former series is shown once more beside the new one; the process is described once."""
+    tracer = FakeTracer(process(10))
+    target = collector(tracer)
+    target.expose()
+    sent = tracer.snapshot.tasks[0]
+    more = tuple(2 * n for n in sent.counters)
+    tracer.snapshot = snapshot(sent._replace(counters=more))
+    target.keep_up(0)
+    settings = document.parse(b"groups: [{name: all}]", "f.yml")
+    target.configure(settings, namer(settings))
+    text = target.expose().decode()
+    lines = [line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
+    assert len(lines) == len(set(lines))
+    assert sum("process_info{" in line for line in lines) == 1
+
+
 def test_records_are_forgotten_after_they_are_accounted_for() -> None:
     """If the ledger fails, the kernel keeps the record."""
     old = process(10, end_ns=1 * SECOND)
 
-    def broken(_cgroup_id: int) -> str:
-        raise ZeroDivisionError
-
-    for sources, forgotten in (({}, [old.identity]), ({"cgroup_path": broken}, [])):
-        tracer = FakeTracer(old)
-        Collector(tracer, ledger(**sources), Settings(), BUILD).expose()
+    for breaks, forgotten in ((False, [old.identity]), (True, [])):
+        tracer, book = FakeTracer(old), ledger()
+        if breaks:
+            book.max_groups = None  # type: ignore[assignment]
+        Collector(tracer, book, Settings(), BUILD).expose()
         assert tracer.forgotten == forgotten
 
 

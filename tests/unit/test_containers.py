@@ -97,6 +97,22 @@ PARENTS = f"/kubepods.slice/kubepods-burstable.slice/{SLICE}"
             "/user.slice/user-1000.slice/user@1000.service/a.slice/user@1001.service",
             Place(unit="user@1001.service", within="user-1000"),
         ),
+        # Below a unit, the unit makes them
+        ("/system.slice/a.service/system.slice/nginx.service", Place(unit="a.service")),
+        (
+            f"/system.slice/a.service/{SLICE}/cri-containerd-{ID}.scope",
+            Place("containerd", ID, UID, within="a.service"),
+        ),
+        ("/init.scope/nginx.service", NOWHERE),
+        # Machines
+        (
+            "/machine.slice/systemd-nspawn@evil.service/payload/system.slice/nginx.service",
+            Place("machine", "evil"),
+        ),
+        (
+            r"/machine.slice/machine-qemu\x2d1\x2dweb.scope/libvirt/emulator",
+            Place("machine", "qemu-1-web"),
+        ),
         (r"/system.slice/m\xc3\xbcsli\x2dbar.service", Place(unit="müsli-bar.service")),
         # Neither
         ("/", NOWHERE),

@@ -116,6 +116,17 @@ def test_all_mistakes_at_once() -> None:
         ("groups: [{comm: x}]", "1:17: groups[0].comm: found 'x'; accepted is a list"),
         ("groups: [{comm: ['']}]", "1:18: groups[0].comm[0]: found ''; accepted is a command"),
         ("groups: [{comm: [éééééééé]}]", "1:18: groups[0].comm[0]: found 'éééééééé'; accepted is"),
+        (
+            'groups: [{comm: ["a\\n"]}]',
+            "1:18: groups[0].comm[0]: found 'a\\n'; accepted is a comma",
+        ),
+        ('groups: "\\UFFFFFFFF"', "1:12: found what YAML does not permit ("),
+        ('groups: "\\U00110000"', "1:12: found what YAML does not permit (chr() arg not in range"),
+        ("%YAML " + "9" * 5000 + ".1\n---\n", "1:7: found what YAML does not permit (Exceeds"),
+        (
+            'kubernetes: {pod_logs: "/a\\0b"}',
+            "1:24: kubernetes.pod_logs: found '/a\\x00b'; accepted",
+        ),
         ("groups: [{exe: [bin/sh]}]", "1:17: groups[0].exe[0]: found 'bin/sh'; accepted is an ab"),
         ("groups: [{exe: [/bin/]}]", "1:17: groups[0].exe[0]: found '/bin/'; accepted is an abso"),
         ("groups: [{user: [33]}]", "1:18: groups[0].user[0]: found '33' (int); accepted is text"),

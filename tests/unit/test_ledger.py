@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from exporter import model
+from exporter.attribution import memory
 from exporter.attribution.ledger import KEEP_NS
 from exporter.config import document, remotes
 from exporter.config.settings import Settings
 from exporter.kernel import layouts
-from exporter.model import OTHER, Group
+from exporter.model import OTHER, Group, LifeKey
 from tests.unit.facts import SECOND, counters, ledger, namer, process, snapshot, thread
 
 if TYPE_CHECKING:
@@ -172,6 +173,89 @@ def test_numbers_of_classes() -> None:
     assert len(found.names) == remotes.MOST
     assert dict(found.prefixes)["10.0.0.0/8"] == found.names.index("x")
     assert dict(found.prefixes)["192.168.0.0/16"] == found.names.index("lan")
+
+
+def test_renamed_at_the_end() -> None:
+    """Exited is told by the group in which it was used; names without traffic are bounded too."""
+    book = ledger(max_groups=5)
+    for pid in range(10, 33):
+        book.report(snapshot(process(pid)))
+        report = book.report(snapshot(process(pid, f"n{pid}", end_ns=100 * SECOND)))
+    assert len(report.groups) <= 6
+    assert len({group for group, _ in report.exits}) <= 6
+    assert report.exited[P] == report.groups[P] == tuple(23 * n for n in SENT)
+    assert not any(any(c) for group, c in report.exited.items() if group != P)
+
+
+def test_a_group_that_changes_after_the_end() -> None:
+    """How it ended, and how long it lived, stays where it was when it ended."""
+    book = ledger()
+    ended = process(10, end_ns=100 * SECOND)
+    book.report(snapshot(ended))
+    book.namer = namer(document.parse(b"groups: [{name: all}]", "f.yml"))
+    report = book.report(snapshot(ended, now=100 + KEEP_NS // SECOND + 1))
+    assert report.exits == {(P, "exit"): 1}
+    assert set(report.lifetimes) == set(report.sizes) == {P}
+    (entry,) = report.exit_list
+    assert entry.group == P
+
+
+def test_what_is_gone_is_forgotten() -> None:
+    """Memory by process is that of the processes there are."""
+    book = ledger(class_names=CLASSES)
+    for name in ("p", "q"):
+        sent = MORE if name == "q" else SENT
+        book.report(snapshot(process(10, name, counters=sent, remotes=classes(a=sent[7]))))
+    assert book.memory.elsewhere
+    book.report(snapshot())
+    memory_ = book.memory
+    assert not any((memory_.seen, memory_.seen_remotes, memory_.current, memory_.elsewhere))
+
+
+def test_exited_by_group() -> None:
+    """What was used under each name; late packets belong to the last."""
+    book = ledger()
+    book.report(snapshot(process(10)))
+    book.report(snapshot(process(10, "q", counters=MORE)))
+    ended = process(10, "q", counters=MORE, end_ns=100 * SECOND)
+    assert book.report(snapshot(ended)).exited == {P: SENT, Q: model.subtract(MORE, SENT)}
+    restored = ledger()
+    restored.recall(memory.restore(memory.dump(book.memory), 1000))
+    more = model.add(MORE, SENT)
+    late = ended._replace(counters=more)
+    for one in (book, restored):
+        assert one.report(snapshot(late)).exited == {P: SENT, Q: model.subtract(more, SENT)}
+
+
+def test_classes_that_are_not_counted_any_more() -> None:
+    """They go, and begin anew when they are counted again; with other names, too."""
+    book = ledger(class_names=CLASSES)
+    book.report(snapshot(process(10, remotes=classes(a=50))))
+    without = ledger()
+    without.recall(memory.restore(memory.dump(book.memory), 1000))
+    assert without.report(snapshot(process(10, counters=MORE))).remotes == {}
+    again = ledger(class_names=CLASSES)
+    again.recall(memory.restore(memory.dump(without.memory), 1000))
+    more = model.add(MORE, SENT)
+    found = again.report(snapshot(process(10, counters=more, remotes=classes(a=3)))).remotes
+    assert found[P]["a"][3] == 3
+    others = ledger(class_names=("c", *CLASSES[1:]))
+    others.recall(memory.restore(memory.dump(book.memory), 1000))
+    found = others.report(snapshot(process(10, counters=more, remotes=classes(a=57)))).remotes
+    assert found[P]["c"][3] == 7
+
+
+def test_events_of_lives() -> None:
+    """By group; those for whom there was no room are `other`; a new name leaves the past."""
+    book = ledger()
+    key, rest = LifeKey("sh", 0, 1), LifeKey("", 0, 0)
+    book.report(snapshot(lives={key: (1, 2, 3, 4, 5, 6), rest: (7, 0, 0, 0, 0, 0)}))
+    report = book.report(snapshot(lives={key: (2, 2, 3, 4, 5, 6), rest: (7, 0, 0, 0, 0, 0)}))
+    assert report.lives == {Group("sh"): (2, 2, 3, 4, 5, 6), OTHER: (7, 0, 0, 0, 0, 0)}
+    book.namer = namer(document.parse(b"groups: [{comm: [sh], name: all}]", "f.yml"))
+    report = book.report(snapshot(lives={key: (5, 2, 3, 4, 5, 6)}))
+    assert report.lives[Group("sh")] == (2, 2, 3, 4, 5, 6)
+    assert report.lives[Group("all")] == (3, 0, 0, 0, 0, 0)
 
 
 def test_unidentified_is_part_of_the_total() -> None:

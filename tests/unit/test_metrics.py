@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -18,8 +20,11 @@ from prometheus_client.registry import Collector
 from exporter import metrics, model
 from exporter.attribution.bounds import Bounds
 from exporter.config.settings import Settings
-from exporter.model import ProgramStatus, RoundTrips, SocketRecord, SocketWalk, TcpTraffic
+from exporter.model import LifeKey, ProgramStatus, RoundTrips, SocketRecord, SocketWalk, TcpTraffic
 from tests.unit.facts import SECOND, counters, ledger, process, snapshot, thread
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 HOSTILE = 'a"b\\c\nd{}, \ufffd'
 
@@ -37,6 +42,7 @@ def everything() -> list[metrics.Family]:
         process(10, HOSTILE, remotes=(1, 2, 3, 4) * model.REMOTE_CLASSES, **used),
         process(11, end_ns=3 * SECOND, wait_status=9),
         thread(10, 12, HOSTILE),
+        lives={LifeKey("sh", 0, 1): (23, 1, 24, 1, 0, 0)},
         unidentified={"kernel": counters(icmp_receive_packets=3, icmp_receive_bytes=252)},
     )
     walk = SocketWalk({"tcp": 0, "udp": 2, "icmp": 0, "other": 0}, (socket, socket))
@@ -49,10 +55,18 @@ def everything() -> list[metrics.Family]:
         *metrics.families(report, shown, facts, walk, programs),
         *metrics.information([("",) * len(metrics.INFORMATION)]),
         *metrics.bound_families((), {"process": 23}),
+        *metrics.log_families(Log()),
         *metrics.reload_families(metrics.Reload(success=True, at_seconds=1.5)),
         *metrics.build_families(metrics.Build("1", "2", "3", "4", "5")),
         *metrics.stage_families([metrics.Stage("settle", 0.25, True)]),
     ]
+
+
+class Log(NamedTuple):
+    """A log of finished processes."""
+
+    written: int = 23
+    lost: Mapping[str, int] = MappingProxyType({"full": 0, "error": 0, "slow": 0})
 
 
 class Ready(Collector):
@@ -101,6 +115,7 @@ def test_names_and_labels() -> None:
         "netatop_exited_process_lifetime_seconds": {*metrics.GROUP, "le"},
         "netatop_exited_process_bytes": {*metrics.GROUP, "le"},
         "netatop_exit_list_evicted": set(),
+        "netatop_lifecycle_events": {*metrics.GROUP, "event"},
         "netatop_exited_processes": {*metrics.GROUP, "outcome"},
         "netatop_exit_list_processes": set(),
         "netatop_tasks": {"kind"},
@@ -114,6 +129,8 @@ def test_names_and_labels() -> None:
         "netatop_process_info": set(metrics.INFORMATION),
         "netatop_series": {"kind"},
         "netatop_series_limit": {"kind"},
+        "netatop_exit_log_records": set(),
+        "netatop_exit_log_lost": {"reason"},
         "netatop_config_last_reload_successful": set(),
         "netatop_config_last_reload_success_timestamp_seconds": set(),
         "netatop_build_info": {"version", "python"},

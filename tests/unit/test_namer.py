@@ -58,6 +58,7 @@ WEB = reads("/usr/bin/python3.11", "python3 -m http.server --bind 127.0.0.1 8000
         ("{cmdline: ['http\\.server']}", True),
         ("{cmdline: ['http\\.server', '8000$']}", True),
         ("{cmdline: ['http\\.server', '8001']}", False),
+        ("{cmdline: ['.*'], comm: [python3]}", True),
         ("{user: [www-data]}", True),
         ("{user: ['33']}", True),
         ("{user: [root, '34']}", False),
@@ -126,7 +127,7 @@ def test_every_variable_has_a_value() -> None:
     ("cgroup", "group"),
     [
         ("/", Group("python3")),
-        ("", Group("python3")),
+        ("", Group("python3", "unknown")),
         ("/user.slice/user-0.slice/session-3.scope", Group("python3")),
         ("/system.slice/nginx.service", Group("nginx.service")),
         (DOCKER_CGROUP, Group("9123456789ab", "9123456789ab")),
@@ -150,6 +151,8 @@ def test_defaults(cgroup: str, group: Group) -> None:
     ("name", "group"),
     [
         ("nginx.service", "nginx.service_"),
+        ("nginx.service ", "nginx.service_"),
+        ("zz.service", "zz.service_"),
         ("web", "web_"),
         (" web", "web_"),
         ("user root", "user root_"),
@@ -162,7 +165,7 @@ def test_nobody_calls_himself_what_is_not_his(name: str, group: str) -> None:
     """What a service or a rule is called; no rule fits here, and there is no service."""
     rules = (
         "[{comm: [x], name: web}, {comm: [y], name: 'user {{.Username}}'},"
-        " {comm: [z], name: '{{.Comm}}'}]"
+        " {comm: [z, zz.service], name: '{{.Comm}}'}]"
     )
     assert found(rules, name).group == Group(group)
 
@@ -215,6 +218,34 @@ def test_version_1_hierarchies(paths: tuple[str, ...], group: Group, unit: str) 
     named = found("[{comm: [nobody]}]", cgroup="/", has_legacy_cgroups=True, **files)
     assert (named.group, named.unit) == (group, unit)
     assert found("[{comm: [nobody]}]", has_legacy_cgroups=False, **files).group == Group("python3")
+
+
+@pytest.mark.parametrize("expression", [".*", "^$", "^(x .*)?$"])
+def test_what_is_not_known_fits_nothing(expression: str) -> None:
+    """A process that has ended has no command line any more."""
+    assert found(f"[{{cmdline: ['{expression}'], name: hit}}]").group == Group("python3")
+
+
+def test_users_with_long_numbers() -> None:
+    """Two of them are never one."""
+    names = {
+        found(
+            "[{comm: [x]}]", cgroup=DOCKER_CGROUP.replace("system.slice", f"user-{uid}.slice")
+        ).group.container
+        for uid in (10000001, 10000002)
+    }
+    assert len(names) == 2
+
+
+def test_one_that_can_not_be_named(caplog: pytest.LogCaptureFixture) -> None:
+    """Costs the others nothing; it is said where it is not known to be."""
+
+    def broken(_cgroup_id: int) -> str:
+        raise ZeroDivisionError
+
+    named = namer(cgroup_path=broken).name(process(10))
+    assert named.group == Group("p", "unknown")
+    assert "its group can't be found" in caplog.text
 
 
 def test_a_name_is_decided_once() -> None:

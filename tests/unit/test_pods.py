@@ -86,6 +86,16 @@ def test_generations(kubelet: Kubelet) -> None:
     assert kubelet.pods.generation == before + 1
 
 
+def test_two_changes_within_one_tick(kubelet: Kubelet) -> None:
+    """The directory's time is the same after the second one, and the name is found all the same."""
+    kubelet.link("README")
+    kubelet.pods.refresh()
+    changed = kubelet.links.stat().st_mtime_ns
+    kubelet.link(f"web_shop_app-{ID}.log")
+    os.utime(kubelet.links, ns=(changed, changed))
+    assert kubelet.pods.find(ID, "")
+
+
 def test_a_known_name_costs_nothing(kubelet: Kubelet) -> None:
     """And stays known when the directories can't be read any more."""
     kubelet.link(f"web_shop_app-{ID}.log")

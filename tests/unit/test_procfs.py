@@ -96,6 +96,17 @@ def test_what_can_not_be_provoked(tmp_path: Path) -> None:
     assert cgroups == ("/a:c", "/b")
 
 
+def test_many_hierarchies(tmp_path: Path) -> None:
+    """A dozen paths of 4 kB are read whole; a line that is none is passed over."""
+    own = tmp_path / "7"
+    own.mkdir()
+    (own / "stat").write_text("7 (a) S " + "1 " * 30, encoding="utf-8")
+    paths = [f"/{'x' * 4000}{number}" for number in range(12)]
+    lines = "".join(f"{n}:c{n}:{path}\n" for n, path in enumerate(paths, 1))
+    (own / "cgroup").write_text(f"{lines}7:", encoding="utf-8")
+    assert read(7, TICK_NS, tmp_path)[2] == tuple(paths)
+
+
 def test_hierarchies(tmp_path: Path) -> None:
     """A host with version 2 only has one line."""
     for text, legacy in (("0::/\n", False), ("0::/\n1:name=systemd:/\n", True), ("", False)):
