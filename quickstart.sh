@@ -43,6 +43,7 @@ need_for_run() {
 }
 
 need_for_test() {
+    need atop command -v atop
     need bpftool command -v bpftool
     need curl command -v curl
     need ethtool command -v ethtool
@@ -57,7 +58,7 @@ install_missing() (
     command -v apt-get >/dev/null ||
         die "no apt-get here; install what Debian calls:$missing"
     say "installing$missing"
-    # Prometheus is for the tests alone: its service must not start, now or at boot.
+    # Prometheus and atop are for the tests alone: no service of theirs must start, now or at boot.
     policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
         trap 'rm -f "$policy"' EXIT
@@ -69,8 +70,12 @@ install_missing() (
     apt-get -qq update
     # shellcheck disable=SC2086 # a list of words
     apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 install $missing </dev/null
+    command -v systemctl >/dev/null || exit 0
     case "$missing " in
-    *' prometheus '*) ! command -v systemctl >/dev/null || systemctl --quiet disable prometheus ;;
+    *' prometheus '*) systemctl --quiet disable prometheus ;;
+    esac
+    case "$missing " in
+    *' atop '*) systemctl --quiet disable atop atopacct ;;
     esac
 ) >&2
 

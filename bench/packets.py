@@ -174,6 +174,7 @@ def main() -> None:
     parser.add_argument("objects", nargs="*", type=Path, default=[OBJECT], metavar="OBJECT")
     parser.add_argument("--loads", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--remotes", nargs="+", type=remote, default=[], metavar="PREFIX=CLASS")
+    parser.add_argument("--compat", action="store_true", help="nothing waits in the sockets")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each load in each round")
     arguments = parser.parse_args()
@@ -186,7 +187,11 @@ def main() -> None:
             load, empty = compile_c("load", Path(name)), compile_empty(Path(name))
             for _ in range(arguments.rounds):
                 for path, figures in found.items():
-                    options = Options(object_path=path, remotes=tuple(arguments.remotes))
+                    options = Options(
+                        object_path=path,
+                        remotes=tuple(arguments.remotes),
+                        compat=arguments.compat,
+                    )
                     measured = measure(options, empty, load, arguments.loads, arguments.seconds)
                     for key, figure in measured.items():
                         figures[key].append(figure)

@@ -7,6 +7,7 @@
 #define NETATOP_ADOPT_H
 
 #include "account.bpf.h"
+#include "living.bpf.h"
 
 /*
  * What was counted while classes were not is in none. Unrolled, because a program's context can be
@@ -68,7 +69,10 @@ static __always_inline long adopt_task(struct adoption *adoption)
 	if (adoption->task.end_time_ns && !record->end_time_ns) {
 		record->exit_code = adoption->task.exit_code;
 		record->end_time_ns = adoption->task.end_time_ns;
+		leave_living(identity);
 	}
+	if (!record->end_time_ns)
+		enter_living(identity, BPF_NOEXIST);
 	if (!record->process)
 		__sync_lock_test_and_set(&record->process, adoption->task.process);
 	return 0;

@@ -37,6 +37,7 @@
 #define ETH_P_IPV6 0x86DD
 /* include/linux/sched.h */
 #define PF_EXITING 0x00000004
+#define PF_IO_WORKER 0x00000010
 #define PF_KTHREAD 0x00200000
 /* include/linux/sched/signal.h */
 #define SIGNAL_GROUP_EXIT 0x00000004
@@ -48,9 +49,18 @@
 #define TCP_NEW_SYN_RECV 12
 /* include/uapi/linux/netfilter.h */
 #define NF_ACCEPT 1
-/* include/uapi/asm-generic/errno-base.h */
+/* include/uapi/asm-generic/errno-base.h, errno.h */
+#define EPERM 1
+#define ESRCH 3
 #define E2BIG 7
+#define EAGAIN 11
+#define EFAULT 14
 #define EEXIST 17
+#define EINVAL 22
+#define ENOPROTOOPT 92
+/* include/uapi/linux/capability.h, include/linux/socket.h */
+#define CAP_NET_ADMIN 12
+#define SOL_IP 0
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -71,9 +81,34 @@ typedef struct {
 	unsigned int val;
 } kuid_t;
 
+typedef struct {
+	__u64 val;
+} kernel_cap_t;
+
+struct user_namespace {
+	int level;
+};
+
 struct cred {
 	kuid_t uid;
+	kernel_cap_t cap_effective;
+	struct user_namespace *user_ns;
 };
+
+/* What the calling program had in its registers; arch/.../include/asm/ptrace.h */
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long r10;
+	unsigned long dx;
+	unsigned long si;
+	unsigned long orig_ax;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	__u64 regs[31];
+	int syscallno;
+};
+#endif
 
 struct kernfs_node {
 	__u64 id;

@@ -14,8 +14,10 @@ static __always_inline void rename_task(__u64 identity, struct task_struct *task
 		return;
 	bpf_probe_read_kernel_str(record->command, sizeof(record->command), command);
 	/* exec in another thread than the main one, which had ended before: its id is used again. */
-	if (record->end_time_ns && !(task->flags & PF_EXITING))
+	if (record->end_time_ns && !(task->flags & PF_EXITING)) {
 		record->end_time_ns = 0;
+		enter_living(identity, BPF_ANY);
+	}
 }
 
 /*
@@ -30,6 +32,7 @@ static __always_inline void end_task(__u64 identity, __u32 exit_code)
 		return;
 	record->exit_code = exit_code;
 	record->end_time_ns = bpf_ktime_get_boot_ns();
+	leave_living(identity);
 }
 
 /*

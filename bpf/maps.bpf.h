@@ -171,6 +171,54 @@ struct {
 	__type(value, __u64);
 } last_stray SEC(".maps");
 
+/*
+ * Where netatop's options are answered (compat.bpf.h): the living among the records by what is asked for.
+ * The key is the low part of the identity, IDENTITY_THREAD included. The loader makes room for all.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} living SEC(".maps");
+
+/* The processes that have ended last, a ring; the loader gives it its room. */
+#define EXITS (1U << 14)
+
+struct exited {
+	__u64 number; /* from 1: which in the ring's life it is; written last */
+	__u64 identity;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, EXITS);
+	__type(key, __u32);
+	__type(value, struct exited);
+} exits SEC(".maps");
+
+struct exit_list {
+	__u64 written;
+	__u64 read;	/* by all readers together */
+	__u64 released; /* to be read whatever their age */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct exit_list);
+} exit_lists SEC(".maps");
+
+/* Nanoseconds since the epoch when the host was started; user space keeps it right. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} boot_time SEC(".maps");
+
 /* Scratch of the walk over all sockets, of which one runs at a time. */
 struct walk {
 	__u64 session; /* its id */

@@ -10,6 +10,7 @@
 #include "netatop.h"
 
 #include "adopt.bpf.h"
+#include "compat.bpf.h"
 #include "gap.bpf.h"
 #include "life.bpf.h"
 #include "packet.bpf.h"
@@ -224,6 +225,16 @@ int walk_files(struct bpf_iter__task_file *context)
 	if (task && file)
 		own_opened(task, file);
 	return 0;
+}
+
+/*
+ * netatop's private options, where somebody wants them: after the kernel's own handler of every
+ * getsockopt(2), with the socket locked (kernel/bpf/cgroup.c; Linux 5.18 for the result).
+ */
+SEC("cgroup/getsockopt")
+int answer_getsockopt(struct bpf_sockopt *context)
+{
+	return answer_netatop(context);
 }
 
 /* Not attached: run for each record that is taken over from another version (Linux 5.14). */

@@ -153,6 +153,8 @@ struct settings {
 	__u32 know_tcp_sender; /* before the packet leaves: own_tcp_sender is attached */
 	__u64 count_remotes;
 	__u64 remotes_digest; /* of the prefixes, so that two sets of programs differ if these do */
+	__u32 answer_netatop; /* see compat.bpf.h; nothing waits in a socket then */
+	__u32 know_sender;    /* when a send has ended: own_sender is attached */
 };
 
 #pragma clang diagnostic pop

@@ -57,6 +57,21 @@ static __always_inline void settle(struct meter *meter)
 	settle_lane(meter, DIRECTION_TRANSMIT);
 }
 
+/*
+ * Where somebody may ask at any moment (compat.bpf.h) what has a user does not wait. A datagram does,
+ * until the call has ended that sends it: only then the kernel tells whose it is, see end_send().
+ */
+static __always_inline void settle_at_once(struct meter *meter, __u32 direction)
+{
+	if (!settings.answer_netatop || meter->raw)
+		return;
+	if (direction == DIRECTION_TRANSMIT && meter->protocol != PROTOCOL_TCP &&
+	    settings.know_sender)
+		return;
+	if (user_of(meter, direction))
+		settle_lane(meter, direction);
+}
+
 /* Move on to what TCP says now and return the way; two that settle at once share it. */
 static __always_inline __u64 advance(__u64 *settled, __u64 now)
 {
@@ -243,6 +258,8 @@ static __always_inline struct meter *claim(void *sk, struct kind *kind, struct t
 	if (how == USER_CREATOR)
 		meter->user[USER_RECEIVES] = meter->user[USER_TRANSMITS] = IDENTITY_NOBODY;
 	meter->user[how] = identity;
+	if (settings.answer_netatop)
+		settle(meter); /* what has waited for a user */
 	return meter;
 }
 
@@ -347,8 +364,11 @@ static __always_inline void end_send(struct sock *sk, int sent)
 	if (settings.know_tcp_sender && sk->sk_protocol == IPPROTO_TCP)
 		return;
 	meter = bpf_sk_storage_get(&meters, sk, 0, 0);
-	if (meter && is_user(meter, task, USER_TRANSMITS))
+	if (meter && is_user(meter, task, USER_TRANSMITS)) {
+		if (settings.answer_netatop)
+			settle(meter);
 		return;
+	}
 	kind = kind_of(sk);
 	if (meter && meter->protocol != PROTOCOL_TCP && !is_being_filled(sk) &&
 	    !(task->flags & PF_KTHREAD) &&
@@ -535,11 +555,12 @@ static __always_inline void add_packet(struct __sk_buff *skb, struct meter *mete
 
 	if (settings.count_remotes) {
 		add_packet_of_class(skb, meter, direction, traffic);
-		return;
+	} else {
+		meter->lane[direction & 1].last = word;
+		if (__sync_fetch_and_add(&meter->lane[direction & 1].word, word) & LANE_HURRY)
+			hurry(skb, meter, direction, word);
 	}
-	meter->lane[direction & 1].last = word;
-	if (__sync_fetch_and_add(&meter->lane[direction & 1].word, word) & LANE_HURRY)
-		hurry(skb, meter, direction, word);
+	settle_at_once(meter, direction);
 }
 
 /* NULL: not a full socket; these programs run for no other. */

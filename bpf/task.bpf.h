@@ -4,6 +4,7 @@
 #define NETATOP_TASK_H
 
 #include "account.bpf.h"
+#include "living.bpf.h"
 
 static __always_inline __u64 identity_of(__u32 pid, __u64 start_time_ns)
 {
@@ -69,6 +70,7 @@ static __noinline bool store_task(__u64 identity, __u64 process, struct task_str
 	record->remotes_whole = settings.count_remotes;
 	bpf_probe_read_kernel_str(record->command, sizeof(record->command), task->comm);
 	__sync_lock_test_and_set(&record->process, process);
+	enter_living(identity, BPF_ANY);
 	return true;
 }
 

@@ -142,7 +142,10 @@ def _parse(words: list[str]) -> argparse.Namespace:
             "serve the counters (default)",
             SERVE,
             serve,
-            (_file_flags, _kernel_flags, _pin_flags, _place_flags, _path_flags, _web_flags),
+            (
+                *(_file_flags, _kernel_flags, _compat_flags, _pin_flags),
+                *(_place_flags, _path_flags, _web_flags),
+            ),
         ),
         ("once", "print one exposition", ONCE, once, (_file_flags, _kernel_flags, _once_flags)),
         (
@@ -174,7 +177,13 @@ def _parse(words: list[str]) -> argparse.Namespace:
             check_config,
             (_file_flags, _schema_flags),
         ),
-        ("doctor", "examine this host", DOCTOR, run_doctor, (_file_flags, _kernel_flags)),
+        (
+            "doctor",
+            "examine this host",
+            DOCTOR,
+            run_doctor,
+            (_file_flags, _kernel_flags, _compat_flags),
+        ),
         ("detach", "remove what is pinned", DETACH, detach, (_pin_flags,)),
     ):
         sub = commands.add_parser(name, help=brief, description=text, epilog=EPILOG)
@@ -260,6 +269,17 @@ def _kernel_flags(parser: argparse.ArgumentParser) -> None:
         type=functools.partial(flags.whole, "--tasks.max", 1, flags.MAX_TASKS),
         default=flags.Flags().max_tasks,
         help="size of the task table; what does not fit counts as unidentified, reason overflow",
+    )
+
+
+def _compat_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--compat.netatop",
+        dest="compat_netatop",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="answer programs that ask the kernel module netatop, as atop -K does; every "
+        "getsockopt(2) and every packet costs more then (docs/atop.md)",
     )
 
 
@@ -406,6 +426,7 @@ def _options(chosen: flags.Flags, settings: Settings) -> Options:
         list_sockets=settings.shows_sockets,
         lifecycle=chosen.lifecycle,
         netfilter=chosen.netfilter,
+        compat=chosen.compat_netatop,
         pin_path=chosen.pin_path,
     )
 

@@ -47,6 +47,7 @@ class Flags(NamedTuple):
     remotes: bool = False
     lifecycle: bool = False
     netfilter: bool = True
+    compat_netatop: bool = False
     pin_path: str | None = None
     max_exits: int = 1000
     config_file: str | None = None

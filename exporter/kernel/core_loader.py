@@ -37,7 +37,8 @@ class CoreTracer(Tracer):
                 self._held = take_over(self._pins, options)
             else:
                 self._held = core_object.load(options)
-            self._held.tend()
+            self._answers = bool(self._held.plan.read_settings().answer_netatop)
+            self.tend()
             if options.lifecycle:
                 self._lives = LifeCounter()
         except BaseException:
@@ -104,8 +105,11 @@ class CoreTracer(Tracer):
         )
 
     def tend(self) -> None:
-        """Follow network namespaces as they come and go."""
+        """Follow network namespaces as they come and go, and the clock where times are told."""
         self._held.tend()
+        if self._answers:
+            booted = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+            self._held.table("boot_time").write_one(booted)
 
     def forget(self, identities: Iterable[int]) -> None:
         """Remove the records of finished tasks."""

@@ -19,7 +19,9 @@ from exporter.errors import (
 from exporter.kernel import cgroups, host, layouts, netfilter, remotes
 from exporter.kernel.holding import Descriptors, Holding, Plan, unexpected
 from exporter.kernel.hooks import (
+    ANSWERS,
     APART,
+    EXITS,
     MAPS,
     NETFILTER,
     ON_CALL,
@@ -56,6 +58,8 @@ class Options(NamedTuple):
     """Count events in the lives of processes and threads."""
     netfilter: bool = True
     """Count what the kernel itself sends and receives, where it has netfilter links."""
+    compat: bool = False
+    """Answer the options of getsockopt(2) that the kernel module netatop had."""
     pin_path: str | None = None
     """A directory of a bpf file system: everything stays there, for the next to take over."""
     object_path: Path = OBJECT
@@ -196,6 +200,8 @@ class CoreObject:
             left_out |= set(NETFILTER)
         if not options.pin_path:
             left_out |= set(ON_CALL)
+        if not options.compat:
+            left_out.add(ANSWERS)
         return Plan(
             settings=layouts.SETTINGS.pack(
                 layouts.FINGERPRINT,
@@ -207,6 +213,8 @@ class CoreObject:
                 "own_tcp_sender" not in missing,
                 bool(options.remotes),
                 remotes.digest(options.remotes),
+                options.compat,
+                "own_sender" not in missing,
             ),
             max_tasks=options.max_tasks,
             hooks={
@@ -231,6 +239,8 @@ class CoreObject:
         )
         self._size("tasks", self.plan.max_tasks)
         self._size("remote_prefixes", len(self._options.remotes) + 1)
+        self._size("living", self.plan.max_tasks if self._options.compat else 1)
+        self._size("exits", EXITS if self._options.compat else 1)
         for program in NETFILTER:  # libbpf knows the type by its section since 1.3
             self._bpf.bpf_program__set_type(self._programs[program], netfilter.PROGRAM_TYPE)
             self._bpf.bpf_program__set_expected_attach_type(

@@ -58,6 +58,11 @@ NETFILTER: Final = ("kernel_receive", "kernel_transmit")
 PACKETS: Final = ("count_receive", "count_transmit")
 """Attached last: owners are known before the first packet is counted."""
 
+ANSWERS: Final = "answer_getsockopt"
+"""Answers netatop's options; run at the end of every getsockopt, so only where it is wanted."""
+EXITS: Final = 1 << 14
+"""bpf/maps.bpf.h: room in the ring `exits`."""
+
 IN_PAIRS: Final = frozenset(hook.program for hook in TRACEPOINTS if hook.in_pairs)
 
 STRAYS: Final = tuple(hook.program for hook in TRACEPOINTS if hook.whole_host)
@@ -75,6 +80,10 @@ MAPS: Final = (
     "unidentified",
     "lost",
     "last_stray",
+    "living",
+    "exits",
+    "exit_lists",
+    "boot_time",
     "walks",
     "adopted",
 )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     Buffer: TypeAlias = bytes | bytearray | memoryview
 
-FINGERPRINT = 0xEE4AE975
+FINGERPRINT = 0x9D7220DD
 
 PROTOCOLS = ("tcp", "udp", "icmp", "other")
 DIRECTIONS = ("receive", "transmit")
@@ -147,11 +147,11 @@ class Counters(NamedTuple):
         )
 
 
-SETTINGS = struct.Struct("<I I I I Q I I Q Q")
+SETTINGS = struct.Struct("<I I I I Q I I Q Q I I")
 
 
 class Settings(NamedTuple):
-    """struct settings, 48 bytes."""
+    """struct settings, 56 bytes."""
 
     fingerprint: int
     count_threads: int
@@ -162,6 +162,8 @@ class Settings(NamedTuple):
     know_tcp_sender: int
     count_remotes: int
     remotes_digest: int
+    answer_netatop: int
+    know_sender: int
 
     @staticmethod
     def unpack_all(buffer: Buffer) -> Iterator[Settings]:
@@ -177,6 +179,8 @@ class Settings(NamedTuple):
                 v[6],
                 v[7],
                 v[8],
+                v[9],
+                v[10],
             )
             for v in SETTINGS.iter_unpack(buffer)
         )

@@ -71,6 +71,14 @@ class Table:
         """Return the value of the only entry of an array."""
         return self._read_entry(ctypes.c_uint32(0))
 
+    def write_one(self, value: int) -> None:
+        """Set the only entry of an array of 64-bit numbers."""
+        self._bpf.call(
+            *("bpf_map_update_elem", self._fd, ctypes.byref(ctypes.c_uint32(0))),
+            *(ctypes.byref(ctypes.c_uint64(value)), 0),
+            error=self._failed("writing an entry"),
+        )
+
     def read(self, key: int) -> bytes:
         """Return the value of an entry with a 64-bit key."""
         return self._read_entry(ctypes.c_uint64(key))

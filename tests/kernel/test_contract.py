@@ -33,6 +33,8 @@ SETTINGS = {
     "know_tcp_sender": 16,
     "count_remotes": 17,
     "remotes_digest": 1 << 60,
+    "answer_netatop": 18,
+    "know_sender": 19,
 }
 COUNTERS = {
     (protocol, direction, unit): 1000 + 100 * p + 10 * d + u

@@ -67,8 +67,13 @@ class Ring:
         self, operation: int, fd: int, address: int, length: int, *, sqe_flags: int = 0
     ) -> None:
         """Put in one request."""
+        self.submit_raw(
+            struct.pack("=BBHiQQIIQ24x", operation, sqe_flags, 0, fd, 0, address, length, 0, 0)
+        )
+
+    def submit_raw(self, entry: bytes) -> None:
+        """Put in one request, a struct io_uring_sqe."""
         index = self._sq_tail.value & self._mask
-        entry = struct.pack("=BBHiQQIIQ24x", operation, sqe_flags, 0, fd, 0, address, length, 0, 0)
         self._sqes[index * SQE_BYTES : index * SQE_BYTES + SQE_BYTES] = entry
         struct.pack_into("=I", self._sq, self._array + 4 * index, index)
         self._sq_tail.value += 1
