@@ -58,6 +58,12 @@
 #define EEXIST 17
 #define EINVAL 22
 #define ENOPROTOOPT 92
+/* include/uapi/linux/pkt_cls.h, icmp.h, icmpv6.h */
+#define TC_ACT_UNSPEC (-1)
+#define ICMP_ECHO_REPLY 0
+#define ICMP_ECHO 8
+#define ICMPV6_ECHO 128
+#define ICMPV6_ECHO_REPLY 129
 /* include/uapi/linux/capability.h, include/linux/socket.h */
 #define CAP_NET_ADMIN 12
 #define SOL_IP 0

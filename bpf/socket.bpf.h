@@ -8,6 +8,7 @@
 #define NETATOP_SOCKET_H
 
 #include "account.bpf.h"
+#include "local.bpf.h"
 #include "packet.bpf.h"
 #include "remote.bpf.h"
 #include "task.bpf.h"
@@ -662,6 +663,8 @@ static __always_inline int count(struct __sk_buff *skb, enum direction direction
 		add_packet(skb, meter, direction, skb_traffic(skb));
 	else
 		count_aside(skb, direction);
+	if (sk)
+		count_local(skb, direction, meter);
 	return 1; /* let it pass */
 }
 

@@ -4,6 +4,7 @@
 #define NETATOP_WALK_H
 
 #include "life.bpf.h"
+#include "local.bpf.h"
 #include "socket.bpf.h"
 #include "stray.bpf.h"
 
@@ -68,12 +69,46 @@ static __always_inline struct walk *this_walk(struct bpf_iter_meta *meta)
 {
 	__u32 zero = 0;
 	struct walk *walk = bpf_map_lookup_elem(&walks, &zero);
+	__u64 *wanted;
 
-	if (walk && walk->session != meta->session_id) {
+	if (walk && walk->summary.session != meta->session_id) {
+		wanted = bpf_map_lookup_elem(&listing, &zero);
 		__builtin_memset(walk, 0, sizeof(*walk));
-		walk->session = meta->session_id;
+		walk->summary.session = meta->session_id;
+		walk->list = settings.list_sockets || (wanted && *wanted);
 	}
 	return walk;
+}
+
+/* One more connection of its address, in this walk over all sockets. */
+static __always_inline void count_connection(struct sock *sk, struct meter *meter, __u64 session)
+{
+	struct sock_common *common = &sk->__sk_common;
+	union address local = {}, remote = {};
+	struct host_key key;
+	struct host *host;
+
+	if (!settings.max_hosts || meter->protocol >= PROTOCOLS)
+		return;
+	if (common->skc_family == AF_INET) {
+		local = mapped(common->skc_rcv_saddr);
+		remote.quarter[3] = common->skc_daddr;
+	} else {
+		BPF_CORE_READ_INTO(&local, common, skc_v6_rcv_saddr.in6_u.u6_addr8);
+		BPF_CORE_READ_INTO(&remote, common, skc_v6_daddr.in6_u.u6_addr8);
+	}
+	if ((!remote.half[0] && !remote.half[1]) || common->skc_state == TCP_LISTEN ||
+	    (meter->tcp && common->skc_state == TCP_CLOSE) || !is_still(sk, meter))
+		return;
+	key = host_key(local, HOST_LOCAL);
+	host = find_host(&key);
+	if (!host)
+		return;
+	if (host->walk != session) {
+		host->walk = session;
+		__builtin_memset(host->connections, 0, sizeof(host->connections));
+	}
+	host->connections[meter->protocol & (PROTOCOLS - 1)]++;
 }
 
 /* A record that finds no room is visited again at the next read, so it is counted when it is written. */
@@ -83,7 +118,7 @@ static __always_inline void visit_socket(struct bpf_iter_meta *meta, struct sock
 	struct walk *walk = this_walk(meta);
 	bool used;
 
-	if (!walk || meter->walk == walk->session)
+	if (!walk || meter->walk == walk->summary.session)
 		return; /* two tasks may hold one socket */
 	settle(meter);
 	if (sk)
@@ -93,12 +128,13 @@ static __always_inline void visit_socket(struct bpf_iter_meta *meta, struct sock
 			forget_thread(meter, how);
 	used = meter->lane[DIRECTION_RECEIVE].settled_packets ||
 	       meter->lane[DIRECTION_TRANSMIT].settled_packets;
-	if (settings.list_sockets && sk && used && has_user(meter) &&
-	    write_socket(meta->seq, sk, meter))
+	if (walk->list && sk && used && has_user(meter) && write_socket(meta->seq, sk, meter))
 		return;
-	meter->walk = walk->session;
+	meter->walk = walk->summary.session;
 	if (has_user(meter) && meter->protocol < PROTOCOLS)
 		walk->summary.sockets[meter->protocol]++;
+	if (sk && has_user(meter))
+		count_connection(sk, meter, meter->walk);
 }
 
 static __always_inline void visit_file(struct bpf_iter_meta *meta, struct file *file)

@@ -11,7 +11,14 @@ from exporter.errors import ConfigError
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 10048
 DEFAULT_ADDRESS: Final = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
-RESERVED: Final = ("/healthz", "/readyz", "/-/reload", "/api/v1/exits")
+RESERVED: Final = (
+    "/healthz",
+    "/readyz",
+    "/-/reload",
+    "/api/v1/exits",
+    "/api/v1/hosts",
+    "/api/v1/connections",
+)
 MAX_TASKS: Final = 1 << 24
 
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]+)")
@@ -45,6 +52,7 @@ class Flags(NamedTuple):
     threads: bool = False
     sockets: bool = False
     remotes: bool = False
+    hosts: bool = False
     lifecycle: bool = False
     netfilter: bool = True
     compat_netatop: bool = False
