@@ -43,6 +43,7 @@
 #define SIGNAL_GROUP_EXIT 0x00000004
 /* include/net/tcp_states.h */
 #define TCP_SYN_SENT 2
+#define TCP_SYN_RECV 3
 #define TCP_TIME_WAIT 6
 #define TCP_CLOSE 7
 #define TCP_LISTEN 10

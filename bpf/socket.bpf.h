@@ -445,6 +445,7 @@ static __always_inline void bequeath(struct sock *sk, struct task_struct *task)
 static __always_inline void change_state(struct sock *sk, int old_state, int new_state)
 {
 	struct task_struct *task;
+	struct kind kind;
 
 	if (is_subflow(sk))
 		return; /* counted above */
@@ -456,6 +457,11 @@ static __always_inline void change_state(struct sock *sk, int old_state, int new
 		begin_connection(sk, task);
 		if (new_state == TCP_LISTEN)
 			bequeath(sk, task);
+	} else if (settings.max_hosts && old_state == TCP_SYN_RECV &&
+		   !bpf_sk_storage_get(&meters, sk, 0, 0)) {
+		/* A connection, to be counted as one though nothing was sent through it yet. */
+		kind = kind_of(sk);
+		open_accepted(sk, &kind);
 	}
 }
 

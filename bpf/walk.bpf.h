@@ -17,6 +17,13 @@
  * Since bpf_selem_unlink_nofail() (7.x) that iterator itself follows a null pointer when a socket
  * is freed under it. Such kernels get the other: over the files of all tasks, which are held.
  */
+/* Closed, and not freed yet: no descriptor leads to it, nor a packet, as to TCP that is still ending. */
+static __always_inline bool is_gone(struct meter *meter, __u32 state)
+{
+	return !meter->raw && meter->lane[DIRECTION_RECEIVE].word & LANE_AT_ONCE &&
+	       (state == TCP_CLOSE || meter->protocol != PROTOCOL_TCP);
+}
+
 /* Nonzero: there was no room for the record. */
 static __always_inline long write_socket(struct seq_file *seq, struct sock *sk, struct meter *meter)
 {
@@ -30,9 +37,7 @@ static __always_inline long write_socket(struct seq_file *seq, struct sock *sk, 
 	record.local_port = common->skc_num;
 	record.remote_port = bpf_ntohs(common->skc_dport);
 	record.state = common->skc_state;
-	/* Closed, and not freed yet: no descriptor and no packet leads to it any more. */
-	if (record.state == TCP_CLOSE && !meter->raw &&
-	    meter->lane[DIRECTION_RECEIVE].word & LANE_AT_ONCE)
+	if (is_gone(meter, record.state))
 		return 0;
 	if (record.family == AF_INET) {
 		*(__be32 *)record.local_address = common->skc_rcv_saddr;
@@ -97,8 +102,8 @@ static __always_inline void count_connection(struct sock *sk, struct meter *mete
 		BPF_CORE_READ_INTO(&local, common, skc_v6_rcv_saddr.in6_u.u6_addr8);
 		BPF_CORE_READ_INTO(&remote, common, skc_v6_daddr.in6_u.u6_addr8);
 	}
-	if ((!remote.half[0] && !remote.half[1]) || common->skc_state == TCP_LISTEN ||
-	    (meter->tcp && common->skc_state == TCP_CLOSE) || !is_still(sk, meter))
+	if ((!remote.half[0] && !remote.half[1]) || is_gone(meter, common->skc_state) ||
+	    !is_still(sk, meter))
 		return;
 	key = host_key(local, HOST_LOCAL);
 	host = find_host(&key);
