@@ -55,7 +55,6 @@ class ExitLog(metrics.Log, Protocol):
 class Connections(NamedTuple):
     """Every connection at one instant: this host's own by their sockets, and those behind it."""
 
-    report: Report
     snapshot: Snapshot
     sockets: tuple[SocketRecord, ...]
     forwarded: tuple[Connection, ...]
@@ -118,10 +117,14 @@ class Collector:
                 return None
             walk, snapshot = self._read(list_sockets=True)
             report = self._attribute(walk, snapshot)
-            forwarded = self._stage("connections", self._tracer.connections)
-            if walk is None or snapshot is None or report is None or forwarded is None:
+            if walk is None or snapshot is None or report is None:
                 return None
-            return Connections(report, snapshot, walk.sockets, tuple(forwarded))
+            try:
+                forwarded = tuple(self._tracer.connections())
+            except NetatopError as error:
+                log.error("connections: %s", error)  # noqa: TRY400 (it says all there is to say)
+                return None
+            return Connections(snapshot, walk.sockets, forwarded)
 
     def configure(self, settings: Settings, namer: Namer) -> None:
         """Name and bound in another way from now on; what was counted stays where it is."""

@@ -56,6 +56,7 @@ class CoreTracer(Tracer):
         self._tasks, self._unidentified, self._lost, self._hosts, self._listing = map(
             self._held.table, ("tasks", "unidentified", "lost", "hosts", "listing")
         )
+        self._listing.write_one(0)  # whoever had the tables before may have been killed
         self._cgroups = CgroupPaths()
         self.libbpf_version = open_library().version
 
@@ -128,7 +129,7 @@ class CoreTracer(Tracer):
             name: info(name) if name in attached else ProgramInfo()
             for name in self._held.plan.hooks
         }
-        return tuple(
+        own = (
             model.ProgramStatus(
                 name=name,
                 hook=self._held.plan.hooks[name],
@@ -138,6 +139,7 @@ class CoreTracer(Tracer):
             )
             for name, found in infos.items()
         )
+        return (*own, *(self._forwarder.status() if self._forwarder else ()))
 
     def tend(self) -> None:
         """Follow network namespaces as they come and go, and the clock where times are told."""

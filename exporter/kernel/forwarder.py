@@ -20,6 +20,7 @@ from exporter import model
 from exporter.errors import AttachError
 from exporter.kernel import addresses, decode, layouts
 from exporter.kernel.bpf_call import LINK_CREATE, bpf
+from exporter.kernel.holding import program_info
 from exporter.kernel.libbpf import TcHook, TcOptions, describe
 from exporter.kernel.own_object import OwnObject
 
@@ -100,6 +101,18 @@ class Forwarder(OwnObject):
     def devices(self) -> tuple[str, ...]:
         """Return the names of those it is attached to."""
         return tuple(self._names[index] for index in self._attached)
+
+    def status(self) -> Iterator[model.ProgramStatus]:
+        """Yield the state of both programs, at all devices together. Raises MapReadError."""
+        for name, point in PROGRAMS.items():
+            found = program_info(self._fds[point], name)
+            yield model.ProgramStatus(
+                name=name,
+                hook=f"tc/{'ingress' if point == INGRESS else 'egress'}",
+                attached=bool(self._attached),
+                runs=found.run_cnt,
+                run_time_ns=found.run_time_ns,
+            )
 
     # Devices
 
