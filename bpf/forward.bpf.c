@@ -29,6 +29,7 @@ struct seen {
 	__u8 tcp_flags;
 };
 
+#define ETHERNET_HEADER 14
 #define TCP_FIN 1
 #define TCP_SYN 2
 #define TCP_RST 4
@@ -50,35 +51,88 @@ static __always_inline __u32 ip_length(struct __sk_buff *skb, __u32 said)
 	return skb->len - (header - data);
 }
 
-/* False: it is no IP packet. */
-static __always_inline bool take_addresses(struct __sk_buff *skb, struct seen *seen)
+/* One buffer counts as a packet for each segment, with headers of its own. */
+static __always_inline void take_segments(struct __sk_buff *skb, struct seen *seen, __u32 headers)
 {
-	__u8 header[IPV6_HEADER];
-	__u32 said;
+	__u32 segments = skb->gso_segs;
 
-	if (read_skb(skb, 0, header, IPV4_HEADER))
-		return false;
-	if (header[0] >> 4 == 4) {
-		said = header[2] << 8 | header[3];
-		seen->source = mapped(*(__be32 *)(header + ipv4_place(SOURCE)));
-		seen->destination = mapped(*(__be32 *)(header + ipv4_place(DESTINATION)));
-		seen->transport.offset = (header[0] & 0xf) * 4;
-		seen->transport.protocol = header[9];
-		seen->transport.is_later_fragment = header[7] || header[6] & 0x1f;
-	} else {
-		if (header[0] >> 4 != 6 || read_skb(skb, 0, header, IPV6_HEADER))
-			return false;
-		said = header[4] << 8 | header[5];
-		said = said ? said + IPV6_HEADER : 0;
-		__builtin_memcpy(&seen->source, header + ipv6_place(SOURCE), 16);
-		__builtin_memcpy(&seen->destination, header + ipv6_place(DESTINATION), 16);
-		seen->transport.protocol = header[6];
-		seen->transport.offset = IPV6_HEADER;
-		if (is_extension(header[6]))
-			seen->transport = find_transport(skb, read_skb);
+	/* What a virtual machine hands over does not say how many (SKB_GSO_DODGY). */
+	if (!segments && skb->gso_size && seen->traffic.bytes > headers)
+		segments = (seen->traffic.bytes - headers + skb->gso_size - 1) / skb->gso_size;
+	if (segments > 1) {
+		seen->traffic.packets = segments;
+		seen->traffic.bytes += (__u64)(segments - 1) * headers;
 	}
+}
+
+static __always_inline __u16 big_endian(const __u8 *bytes)
+{
+	return bytes[0] << 8 | bytes[1];
+}
+
+/* Of TCP or UDP, which begin alike. */
+static __always_inline void take_ports(struct seen *seen, const __u8 *header)
+{
+	seen->source_port = big_endian(header);
+	seen->destination_port = big_endian(header + 2);
+}
+
+static __always_inline void take_ipv4(struct seen *seen, const __u8 *header)
+{
+	seen->source = mapped(*(__be32 *)(header + ipv4_place(SOURCE)));
+	seen->destination = mapped(*(__be32 *)(header + ipv4_place(DESTINATION)));
+	seen->transport.offset = (header[0] & 0xf) * 4;
+	seen->transport.protocol = header[9];
+}
+
+static __always_inline void take_ipv6(struct seen *seen, const __u8 *header)
+{
+	__builtin_memcpy(&seen->source, header + ipv6_place(SOURCE), 16);
+	__builtin_memcpy(&seen->destination, header + ipv6_place(DESTINATION), 16);
+	seen->transport.offset = IPV6_HEADER;
+	seen->transport.protocol = header[6];
+}
+
+/* What the IP header says; 0: nothing, it is larger. */
+static __always_inline __u32 said_ipv6(const __u8 *header)
+{
+	__u32 payload = big_endian(header + 4);
+
+	return payload ? payload + IPV6_HEADER : 0;
+}
+
+/* The usual packet is there to be looked at: TCP or UDP, whole, and nothing but headers before it. */
+static __always_inline bool take_usual(struct __sk_buff *skb, __u32 link_header, struct seen *seen)
+{
+	const __u8 *ip = (void *)(long)skb->data + link_header, *end = (void *)(long)skb->data_end;
+	const __u8 *transport = ip + IPV4_HEADER;
+	__u32 headers, said;
+
+	if (ip + IPV4_HEADER + UDP_HEADER > end)
+		return false;
+	if (ip[0] == 0x45 && !(ip[6] & 0x3f) && !ip[7]) {
+		take_ipv4(seen, ip);
+		said = big_endian(ip + 2);
+	} else {
+		if (ip[0] >> 4 != 6 || ip + IPV6_HEADER + UDP_HEADER > end)
+			return false;
+		take_ipv6(seen, ip);
+		said = said_ipv6(ip);
+		transport = ip + IPV6_HEADER;
+	}
+	headers = seen->transport.offset + UDP_HEADER;
+	if (seen->transport.protocol == IPPROTO_TCP) {
+		if (transport + 14 > end)
+			return false;
+		seen->tcp_flags = transport[13];
+		headers = seen->transport.offset + (transport[12] >> 4) * 4;
+	} else if (seen->transport.protocol != IPPROTO_UDP) {
+		return false;
+	}
+	take_ports(seen, transport);
 	seen->traffic.packets = 1;
 	seen->traffic.bytes = ip_length(skb, said);
+	take_segments(skb, seen, headers);
 	return true;
 }
 
@@ -89,11 +143,10 @@ static __always_inline bool is_echo(__u8 protocol, __u8 type)
 	return type == ICMPV6_ECHO || type == ICMPV6_ECHO_REPLY;
 }
 
-/* Ports, and what one buffer counts as: a packet for each segment, with headers of its own. */
 static __always_inline void take_transport(struct __sk_buff *skb, struct seen *seen)
 {
 	__u8 header[14] = {};
-	__u32 segments = skb->gso_segs, headers = seen->transport.offset;
+	__u32 headers = seen->transport.offset + UDP_HEADER;
 
 	if (seen->transport.is_later_fragment ||
 	    read_skb(skb, seen->transport.offset, header, UDP_HEADER))
@@ -103,28 +156,46 @@ static __always_inline void take_transport(struct __sk_buff *skb, struct seen *s
 		if (read_skb(skb, seen->transport.offset, header, sizeof(header)))
 			return;
 		seen->tcp_flags = header[13];
-		headers += (header[12] >> 4) * 4;
+		headers = seen->transport.offset + (header[12] >> 4) * 4;
 		break;
 	case IPPROTO_UDP:
-		headers += UDP_HEADER;
 		break;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
 		if (is_echo(seen->transport.protocol, header[0]))
-			seen->source_port = seen->destination_port = header[4] << 8 | header[5];
+			seen->source_port = seen->destination_port = big_endian(header + 4);
 		return;
 	default:
 		return;
 	}
-	seen->source_port = header[0] << 8 | header[1];
-	seen->destination_port = header[2] << 8 | header[3];
-	/* What a virtual machine hands over does not say how many (SKB_GSO_DODGY). */
-	if (!segments && skb->gso_size && seen->traffic.bytes > headers)
-		segments = (seen->traffic.bytes - headers + skb->gso_size - 1) / skb->gso_size;
-	if (segments > 1) {
-		seen->traffic.packets = segments;
-		seen->traffic.bytes += (__u64)(segments - 1) * headers;
+	take_ports(seen, header);
+	take_segments(skb, seen, headers);
+}
+
+/* Any packet; 0: it is none of IP. */
+static __noinline int take(struct __sk_buff *skb, struct seen *seen)
+{
+	__u8 header[IPV6_HEADER];
+	__u32 said;
+
+	if (!seen || read_skb(skb, 0, header, IPV4_HEADER))
+		return 0;
+	if (header[0] >> 4 == 4) {
+		take_ipv4(seen, header);
+		said = big_endian(header + 2);
+		seen->transport.is_later_fragment = header[7] || header[6] & 0x1f;
+	} else {
+		if (header[0] >> 4 != 6 || read_skb(skb, 0, header, IPV6_HEADER))
+			return 0;
+		take_ipv6(seen, header);
+		said = said_ipv6(header);
+		if (is_extension(header[6]))
+			seen->transport = find_transport(skb, read_skb);
 	}
+	seen->traffic.packets = 1;
+	seen->traffic.bytes = ip_length(skb, said);
+	take_transport(skb, seen);
+	return 1;
 }
 
 static __always_inline struct flow *find_flow(const struct flow_key *key, enum direction direction)
@@ -178,7 +249,7 @@ static __always_inline void add_flow(struct flow *flow, const struct seen *seen,
 	}
 }
 
-static __always_inline int count(struct __sk_buff *skb, enum direction direction)
+static __always_inline int count(struct __sk_buff *skb, __u32 link_header, enum direction direction)
 {
 	bool transmits = direction == DIRECTION_TRANSMIT;
 	struct seen seen = {};
@@ -188,9 +259,8 @@ static __always_inline int count(struct __sk_buff *skb, enum direction direction
 
 	if (skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6))
 		return TC_ACT_UNSPEC;
-	if (!take_addresses(skb, &seen))
+	if (!take_usual(skb, link_header, &seen) && !take(skb, &seen))
 		return TC_ACT_UNSPEC;
-	take_transport(skb, &seen);
 	key = host_key(transmits ? seen.source : seen.destination, skb->ifindex);
 	add_host(&key, protocol_of(seen.transport.protocol), direction, seen.traffic);
 	if (!settings.count_flows || seen.transport.is_later_fragment)
@@ -208,14 +278,27 @@ static __always_inline int count(struct __sk_buff *skb, enum direction direction
 	return TC_ACT_UNSPEC; /* on to whatever comes next */
 }
 
+/* Devices with a header before IP's, as Ethernet has it; and those without. */
 SEC("tc")
 int from_device(struct __sk_buff *skb)
 {
-	return count(skb, DIRECTION_TRANSMIT);
+	return count(skb, ETHERNET_HEADER, DIRECTION_TRANSMIT);
 }
 
 SEC("tc")
 int to_device(struct __sk_buff *skb)
 {
-	return count(skb, DIRECTION_RECEIVE);
+	return count(skb, ETHERNET_HEADER, DIRECTION_RECEIVE);
+}
+
+SEC("tc")
+int from_tunnel(struct __sk_buff *skb)
+{
+	return count(skb, 0, DIRECTION_TRANSMIT);
+}
+
+SEC("tc")
+int to_tunnel(struct __sk_buff *skb)
+{
+	return count(skb, 0, DIRECTION_RECEIVE);
 }

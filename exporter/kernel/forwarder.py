@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import logging
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -32,7 +34,16 @@ if TYPE_CHECKING:
 OBJECT: Final = Path(__file__).with_name("forward.bpf.o")
 INGRESS, EGRESS = 1, 2
 """enum bpf_tc_attach_point (libbpf.h)."""
-PROGRAMS: Final = {"from_device": INGRESS, "to_device": EGRESS}
+PROGRAMS: Final = {
+    True: {"from_device": INGRESS, "to_device": EGRESS},
+    False: {"from_tunnel": INGRESS, "to_tunnel": EGRESS},
+}
+"""By whether packets of the device have a link header, where the kernel attaches them."""
+HEADERS: Final = {1, 772}
+"""Of devices with a header as Ethernet has it: ARPHRD_ETHER, ARPHRD_LOOPBACK
+(include/uapi/linux/if_arp.h)."""
+SIOCGIFHWADDR: Final = 0x8927
+"""netdevice(7)."""
 TCX_ATTACH: Final = {INGRESS: 46, EGRESS: 47}
 """BPF_TCX_INGRESS, BPF_TCX_EGRESS (include/uapi/linux/bpf.h)."""
 BEFORE: Final = 1 << 3
@@ -80,6 +91,8 @@ class Forwarder(OwnObject):
         self._names: dict[int, str] = {}
         """Of all devices that there were, by index."""
         self._attached: dict[int, contextlib.ExitStack] = {}
+        self._programs_of: dict[int, dict[str, int]] = {}
+        """Which of PROGRAMS are for a device."""
         self._missing: set[str] = set()
         settings = layouts.FORWARD_SETTINGS.pack(layouts.FINGERPRINT, max_connections)
         room = {"hosts": addresses.room(max_hosts), "flows": max(max_connections, 1)}
@@ -87,8 +100,7 @@ class Forwarder(OwnObject):
         try:
             self.put("hosts", *addresses.rest())
             self._fds = {
-                PROGRAMS[name]: self.bpf.bpf_program__fd(program)
-                for name, program in self.programs()
+                name: self.bpf.bpf_program__fd(program) for name, program in self.programs()
             }
             self.stack.callback(self._detach_all)
             self.tend()
@@ -102,14 +114,21 @@ class Forwarder(OwnObject):
         """Return the names of those it is attached to."""
         return tuple(self._names[index] for index in self._attached)
 
+    @property
+    def attached_programs(self) -> dict[str, int]:
+        """Return the descriptors of the programs that are attached somewhere, by name."""
+        used = {name for index in self._attached for name in self._programs_of[index]}
+        return {name: fd for name, fd in self._fds.items() if name in used}
+
     def status(self) -> Iterator[model.ProgramStatus]:
-        """Yield the state of both programs, at all devices together. Raises MapReadError."""
-        for name, point in PROGRAMS.items():
-            found = program_info(self._fds[point], name)
+        """Yield the state of all programs, at all devices together. Raises MapReadError."""
+        used = self.attached_programs
+        for name, fd in self._fds.items():
+            found = program_info(fd, name)
             yield model.ProgramStatus(
                 name=name,
-                hook=f"tc/{'ingress' if point == INGRESS else 'egress'}",
-                attached=bool(self._attached),
+                hook=f"tc/{'ingress' if name.startswith('from') else 'egress'}",
+                attached=name in used,
                 runs=found.run_cnt,
                 run_time_ns=found.run_time_ns,
             )
@@ -133,10 +152,11 @@ class Forwarder(OwnObject):
     def _try_attach(self, name: str, index: int) -> None:
         with contextlib.ExitStack() as undo:
             try:
-                for point, program in self._fds.items():
-                    undo.callback(self._attach(program, index, point))
+                programs = self._programs_of[index] = PROGRAMS[_hardware(name) in HEADERS]
+                for program, point in programs.items():
+                    undo.callback(self._attach(self._fds[program], index, point))
             except OSError as error:
-                if error.errno == errno.ENODEV:  # gone again
+                if error.errno in {errno.ENODEV, errno.ENXIO}:  # gone again
                     return
                 message = f"device {name}: {error.strerror}"
                 raise AttachError(message) from error
@@ -251,3 +271,11 @@ class Forwarder(OwnObject):
         for index, name in self._names.items():
             if name == device:
                 yield addresses.counters(self._hosts.take(addresses.packed(address, index)))
+
+
+def _hardware(device: str) -> int:
+    """Return the kind of a device, ARPHRD_*. Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = device.encode().ljust(40, b"\0")  # struct ifreq
+        answer = fcntl.ioctl(any_socket, SIOCGIFHWADDR, request)
+    return int.from_bytes(answer[16:18], sys.byteorder)
