@@ -17,8 +17,8 @@ from tests import workload
 from tests.kernel.lab import readable
 from tests.kernel.router import INSIDE, OUTSIDE, forward, forward_witness, open_router
 from tests.network import run, run_json
-from tests.traffic import tcp, udp
-from tests.workload import PORT
+from tests.traffic import tcp, tunnel, udp
+from tests.workload import PORT, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -375,3 +375,27 @@ def _trace(talk: Talk) -> None:
         talk.recv()
         tracer.settle()
         talk.send({(host.address, host.device): host for host in tracer.read().hosts})
+
+
+def test_tunnel(router: Router) -> None:
+    """A device without link headers; and one buffer that does not say how many segments it is."""
+    far, own, to = "192.0.7.2", "192.0.7.1", router.right.ipv4
+    tunnel_end = router.start(tunnel.far_end, "tun0", own)
+    tunnel_end.hear()
+    counting = router.count("tun0")
+    with forward_witness(router.right.namespace, far, "input") as read:
+        tunnel_end.tell([tunnel.udp(far, to, PORT, 101)] * 23)
+        tunnel_end.hear()
+        tunnel_end.tell([tunnel.segments(far, to, PORT, 10_007, 1000)] * 3)
+        tunnel_end.hear()
+        wait_until(lambda: read()[2] == 3 * 11, "all segments have arrived")
+        found = router.read(counting).hosts[far, "tun0"].counters
+        sent = {"tcp transmit": (33, 3 * (10_007 + 11 * 40)), "udp transmit": (23, 23 * 129)}
+        assert {k: v for k, v in readable(found).items() if "transmit" in k} == sent
+        assert {k: v for k, v in readable(read()).items() if "transmit" in k} == sent
+    before = router.read(counting).hosts[far, "tun0"].counters
+    router.start(udp.send, far, 29, 101).wait()
+    after = router.read(counting).hosts[far, "tun0"].counters
+    assert readable(model.subtract(after, before), "udp") == {"udp receive": (29, 29 * 129)}
+    tunnel_end.tell(None)
+    assert tunnel_end.hear() >= 29 * 129
