@@ -16,10 +16,14 @@ static __always_inline union address skb_local(struct __sk_buff *skb, __u32 dire
 {
 	const __u8 *ip = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	enum side side = local_side(direction);
+	union address address;
 
 	if (ip + IPV4_HEADER <= end && ip[0] >> 4 == 4)
 		return mapped(*(__be32 *)(ip + ipv4_place(side)));
-	return read_address(skb, side, read_skb);
+	if (ip + IPV6_HEADER > end)
+		return read_address(skb, side, read_skb);
+	__builtin_memcpy(&address, ip + ipv6_place(side), sizeof(address));
+	return address;
 }
 
 static __noinline int add_local(struct __sk_buff *skb, __u32 direction, __u32 protocol)
