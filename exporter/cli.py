@@ -24,6 +24,7 @@ from exporter import (
     exits,
     log,
     metrics,
+    netatop_bpf,
     reload,
     status,
     watch,
@@ -143,7 +144,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
             SERVE,
             serve,
             (
-                *(_file_flags, _kernel_flags, _compat_flags, _pin_flags),
+                *(_file_flags, _kernel_flags, _compat_flags, _bpf_socket_flags, _pin_flags),
                 *(_place_flags, _path_flags, _web_flags),
             ),
         ),
@@ -280,6 +281,20 @@ def _compat_flags(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="answer programs that ask the kernel module netatop, as atop -K does; every "
         "getsockopt(2) and every packet costs more then (docs/atop.md)",
+    )
+
+
+def _bpf_socket_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--compat.netatop-bpf",
+        dest="compat_netatop_bpf",
+        metavar="PATH",
+        nargs="?",
+        const=flags.NETATOP_BPF,
+        type=functools.partial(flags.socket_path, "--compat.netatop-bpf"),
+        default=argparse.SUPPRESS,
+        help=f"answer programs that ask netatop-bpf, as atop 2.10 does, on this socket; without a "
+        f"path on {flags.NETATOP_BPF} (docs/atop.md)",
     )
 
 
@@ -449,8 +464,11 @@ def serve(parsed: argparse.Namespace) -> int:
         max_requests=chosen.max_requests,
     )
     writer = exit_log.Writer(settings.exit_log) if settings.exit_log else None
+    path = chosen.compat_netatop_bpf
+    netatop_clients = netatop_bpf.Server(path) if path else None
     with (
         server,
+        netatop_clients or contextlib.nullcontext(),
         writer or contextlib.nullcontext(),
         CoreTracer(_options(chosen, settings)) as tracer,
     ):
@@ -461,6 +479,8 @@ def serve(parsed: argparse.Namespace) -> int:
         reloader = Reloader(chosen, collector, tracer.cgroup_path)
         if chosen.enable_lifecycle:
             server.reload = reloader.reload
+        if netatop_clients:
+            netatop_clients.report = collector.report
         server.report, server.expose = collector.report, collector.expose
         logger.info(
             "%s serves http://%s%s", PROGRAM, server.listens.reachable, chosen.telemetry_path

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 from exporter.api import exited
 from exporter.errors import LogError
 from exporter.kernel.semaphores import Semaphores
-from exporter.model import pick
+from exporter.netpertask import RECORD, record
 from exporter.procfs import booted_at
 
 if TYPE_CHECKING:
@@ -158,22 +158,7 @@ class _File(ABC):
 HEADER: Final = struct.Struct("=IIHHi")
 """struct naheader: magic, curseq, hdrlen, ntplen, pid of the daemon."""
 SEQUENCE_OFFSET: Final = 4
-RECORD: Final = struct.Struct("=i4xQ16s8Q")
-"""struct netpertask of a 64-bit host: id, btime, command, and eight counters."""
 MAGIC: Final = 0xFEEDB0B0
-
-
-def record(entry: ExitedProcess, booted: float) -> bytes:
-    """Return struct netpertask; booted: the time of the boot, in seconds since the epoch."""
-    task = entry.task
-    counters = (
-        pick(task.counters, protocol, direction, unit)
-        for protocol in ("tcp", "udp")
-        for direction in ("transmit", "receive")
-        for unit in ("packets", "bytes")
-    )
-    name = task.name.encode(errors="replace")[:15]
-    return RECORD.pack(task.pid, int(booted + task.start_ns / 1e9), name, *counters)
 
 
 class _Netatop(_File):
@@ -206,7 +191,7 @@ class _Netatop(_File):
         """Append an entry if somebody reads; the sequence number tells readers when it is whole."""
         if not self._semaphores.readers:
             return
-        packed = zlib.compress(record(entry, self._booted))
+        packed = zlib.compress(record(entry.task, self._booted))
         self._append(bytes([len(packed)]) + packed)
         self._sequence += 1
         os.pwrite(self._fd, struct.pack("=I", self._sequence), SEQUENCE_OFFSET)
