@@ -22,7 +22,7 @@ import time
 import zlib
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from exporter.api import exited
 from exporter.errors import LogError
@@ -43,6 +43,16 @@ MOST_WAITING: Final = 100_000
 """Entries for which the disk was too slow so far."""
 FREE_SHARE: Final = 0.05
 CHECK_SECONDS: Final = 1.0
+SOURCE_SECONDS: Final = 0.1
+"""How long what ends waits for its last packets, and for us, where atop reads the log."""
+
+
+class Source(Protocol):
+    """Who has ended: exporter.kernel.exit_list.ExitList."""
+
+    def take(self) -> Iterable[bytes]:
+        """Return `struct netpertask` of each that has not been told before. Raises OSError."""
+        ...
 
 
 class Writer:
@@ -53,6 +63,8 @@ class Writer:
         self._file = _Netatop(choice) if choice.format == "netatop" else _Lines(choice)
         self._queue: queue.Queue[ExitedProcess | None] = queue.Queue(MOST_WAITING)
         self._thread = threading.Thread(target=self._work, name="exit-log", daemon=True)
+        self.source: Source | None = None
+        """Where the finished processes come from, if not by `add`: netatop's own exit list."""
         self.written = 0
         self.lost: dict[str, int] = dict.fromkeys(("full", "error", "slow"), 0)
         """Entries that were not written: the file system was full, refused, or was too slow."""
@@ -69,8 +81,8 @@ class Writer:
         self._file.close()
 
     def add(self, entries: Iterable[ExitedProcess]) -> None:
-        """Take entries; never waits."""
-        for entry in entries:
+        """Take entries; never waits. Does nothing where they come from the source."""
+        for entry in () if self.source else entries:
             try:
                 self._queue.put_nowait(entry)
             except queue.Full:
@@ -79,16 +91,27 @@ class Writer:
     def _work(self) -> None:
         while True:
             try:
-                entry = self._queue.get(timeout=CHECK_SECONDS)
+                entry = self._queue.get(timeout=SOURCE_SECONDS if self.source else CHECK_SECONDS)
             except queue.Empty:
-                with contextlib.suppress(OSError):
-                    self._file.tend()
+                self._look()
                 continue
             if entry is None:
+                self._look()
                 return
             self._write(entry)
 
-    def _write(self, entry: ExitedProcess) -> None:
+    def _look(self) -> None:
+        """Do what time asks for, and write what the source has."""
+        with contextlib.suppress(OSError):
+            self._file.tend()
+        if self.source:
+            try:
+                for entry in self.source.take():
+                    self._write(entry)
+            except OSError as error:  # the kernel programs are gone
+                log.debug("exit list", exc_info=error)
+
+    def _write(self, entry: ExitedProcess | bytes) -> None:
         reason = ""
         try:
             self._file.tend()
@@ -118,7 +141,7 @@ class _File(ABC):
     default_path: str
 
     @abstractmethod
-    def write(self, entry: ExitedProcess) -> None:
+    def write(self, entry: ExitedProcess | bytes) -> None:
         """Append an entry, whole or not at all for whoever reads. Raises OSError."""
 
     @abstractmethod
@@ -187,11 +210,12 @@ class _Netatop(_File):
             os.close(self._fd)
             self._begin()
 
-    def write(self, entry: ExitedProcess) -> None:
+    def write(self, entry: ExitedProcess | bytes) -> None:
         """Append an entry if somebody reads; the sequence number tells readers when it is whole."""
         if not self._semaphores.readers:
             return
-        packed = zlib.compress(record(entry.task, self._booted))
+        whole = entry if isinstance(entry, bytes) else record(entry.task, self._booted)
+        packed = zlib.compress(whole)
         self._append(bytes([len(packed)]) + packed)
         self._sequence += 1
         os.pwrite(self._fd, struct.pack("=I", self._sequence), SEQUENCE_OFFSET)
@@ -230,8 +254,10 @@ class _Lines(_File):
         if tail and not tail.endswith(b"\n"):
             os.ftruncate(self._fd, size - len(tail) + tail.rfind(b"\n") + 1)
 
-    def write(self, entry: ExitedProcess) -> None:
+    def write(self, entry: ExitedProcess | bytes) -> None:
         """Append a line in one step."""
+        if isinstance(entry, bytes):  # a source is for the other format
+            raise TypeError
         line = json.dumps(exited(entry, self._booted)).encode() + b"\n"
         if self._size and self._size + len(line) > self._choice.max_bytes:
             self._rotate()
