@@ -40,6 +40,8 @@ MOST_OF_USER: Final = 16
 STALL_SECONDS: Final = 5
 """How long the rest of a request, and all of an answer, may take. Between requests there is no
 limit: atop asks every ten minutes where it writes a log."""
+CHUNK_BYTES: Final = 23 * RECORD.size
+"""The kernel cuts a stream where half of the smallest send buffer (4,608 bytes) is full."""
 POLL_SECONDS: Final = 0.1
 CREDENTIALS: Final = struct.Struct("=iii")
 """struct ucred: pid, uid, gid."""
@@ -140,7 +142,7 @@ class Client(socketserver.BaseRequestHandler):
             report = self.server.report and self.server.report()
             if not report:
                 return  # atop tries again with its next sample
-            self._say(self._answer(report))
+            say(self.request, self._answer(report))
 
     def _hear(self) -> bool:
         """Wait for a request; tell whether there is one. Raises TimeoutError."""
@@ -156,11 +158,6 @@ class Client(socketserver.BaseRequestHandler):
             self.request.settimeout(_left(deadline))
         return True
 
-    def _say(self, data: bytes) -> None:
-        """Send all of it. Raises OSError."""
-        self.request.settimeout(STALL_SECONDS)
-        self.request.sendall(data)
-
     def _answer(self, report: Report) -> bytes:
         """Return those that ended since this client last asked, then all that live.
 
@@ -173,6 +170,17 @@ class Client(socketserver.BaseRequestHandler):
         tasks += [p.task for p in report.processes.values() if not p.task.end_ns]
         end = bytes(RECORD.size)
         return b"".join([*(record(task, self.server.booted) for task in tasks), end])
+
+
+def say(client: socket.socket, data: bytes) -> None:
+    """Send all of it, each struct whole in one buffer of the kernel. Raises OSError.
+
+    atop takes what the kernel has as a struct, however short it is.
+    """
+    deadline = time.monotonic() + STALL_SECONDS
+    for at in range(0, len(data), CHUNK_BYTES):
+        client.settimeout(_left(deadline))
+        client.sendall(data[at : at + CHUNK_BYTES])
 
 
 def _left(deadline: float) -> float:

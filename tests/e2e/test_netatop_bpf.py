@@ -70,10 +70,11 @@ class Reader:
         """Read an answer to its end, which is a struct of zeros."""
         found = {}
         while True:
-            raw = self.socket.recv(NETPERTASK.size, socket.MSG_WAITALL)
-            if len(raw) < NETPERTASK.size:
+            raw = self.socket.recv(NETPERTASK.size)  # atop does not ask for the rest of one
+            if not raw:
                 message = f"hung up after {len(found)} processes"
                 raise EOFError(message)
+            assert len(raw) == NETPERTASK.size
             pid, begin, command, *numbers = NETPERTASK.unpack(raw)
             if not pid:
                 assert raw == bytes(NETPERTASK.size)
@@ -183,6 +184,20 @@ def test_ended(name: str, tmp_path: Path) -> None:
         assert early.ask()[pid].udp == workers.traffic(41, SIZE)
         assert pid not in early.ask()
         assert pid not in late.ask(), "it was gone before this client came"
+
+
+def test_many(name: str, tmp_path: Path) -> None:
+    """Of very many each is whole, however the kernel cuts the stream."""
+    path = tmp_path / "socket"
+    with served(path, "--exits.max", "5000") as exporter, reader(path) as asking:
+        exporter.is_ours = False
+        asking.ask()
+        with Process(workers.crowd, name, 2003, SIZE) as crowd:
+            assert crowd.hear() == 2003 * SIZE
+            told = asking.ask()
+        ours = [record.udp for record in told.values() if record.command == name]
+        one = {"transmit_packets": 1.0, "transmit_bytes": float(workers.HEADERS + SIZE)}
+        assert ours == [one | {"receive_packets": 0.0, "receive_bytes": 0.0}] * 2003
 
 
 # Clients
