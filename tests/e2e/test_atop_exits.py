@@ -28,10 +28,11 @@ from tests.e2e.test_exit_log import KEY, live, semaphores, settings
 from tests.network import LIBC, checked
 from tests.traffic import tcp
 from tests.traffic.passing import SIZE, echo_stream
-from tests.workload import PATIENCE, Process, wait_until
+from tests.workload import CLOSED_PORT, PATIENCE, Process, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from multiprocessing.connection import Connection
 
 pytestmark = [pytest.mark.e2e, pytest.mark.kernel, pytest.mark.usefixtures("semaphores")]
 
@@ -55,6 +56,11 @@ class Atop:
         """Wait for the next sample: state, TCP and UDP of each process, by pid."""
         return self._samples.get(timeout=PATIENCE)
 
+    def end(self) -> None:
+        """End it as it wants to be, so that it switches accounting off."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(PATIENCE)
+
     def _read(self) -> None:
         found = {}
         assert self.process.stdout
@@ -70,7 +76,7 @@ class Atop:
 
 @contextlib.contextmanager
 def atop(samples: int) -> Iterator[Atop]:
-    """Run it in the background; ended as it wants to be, so that accounting is switched off."""
+    """Run it in the background."""
     if shutil.which("atop") is None:
         pytest.fail("needs atop: apt-get install atop")
     process = subprocess.Popen(
@@ -78,12 +84,12 @@ def atop(samples: int) -> Iterator[Atop]:
         stdout=subprocess.PIPE,
         text=True,
     )
+    running = Atop(process)
     with process:
         try:
-            yield Atop(process)
+            yield running
         finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(PATIENCE)
+            running.end()
 
 
 def subscribers() -> int:
@@ -145,4 +151,32 @@ def test_lived_between_samples(name: str, tmp_path: Path) -> None:
         found = exporter.scrape().traffic("process_", pid=str(client.pid), protocol="tcp")
         assert second[client.pid][:2] == ("E", found)
         assert found["transmit_packets"] > 29
+        running.end()
+        wait_until(lambda: subscribers() == 0, "atop reads it no more")
+        assert exporter.scrape().sum("netatop_exit_log_lost_total") == 0
     assert not os.path.lexists("/var/cache/atop.d"), "atop has switched accounting off"
+
+
+def bustle(talk: Connection, name: str) -> None:
+    """Let processes that use the network begin and end all the time, until told otherwise."""
+    talk.send("begun")
+    while not talk.poll(0.005):
+        child = workers.send_one(name, (workers.LOCAL, CLOSED_PORT), 0)
+        os.waitpid(child, 0)
+
+
+def test_on_a_busy_host(name: str, tmp_path: Path) -> None:
+    """There is always one that has just ended: atop must not be told to come back later."""
+    needs_accounting()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(served(tmp_path))
+        around = stack.enter_context(Process(bustle, f"{name}-x"))
+        around.hear()
+        running = stack.enter_context(atop(4))
+        running.sample()
+        for datagrams in (41, 61):
+            pid = live(name, datagrams)
+            state, _, udp = running.sample()[pid]
+            assert (state, udp) == ("E", workers.traffic(datagrams, 43))
+        around.tell()
+        around.wait()
