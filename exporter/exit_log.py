@@ -113,12 +113,13 @@ class Writer:
 
     def _write(self, entry: ExitedProcess | bytes) -> None:
         reason = ""
+        wanted = False
         try:
             self._file.tend()
             if self._file.is_full():
                 reason = "full"
             else:
-                self._file.write(entry)
+                wanted = self._file.write(entry)
         except OSError as error:
             reason = "error"
             log.debug("exit log", exc_info=error)
@@ -126,8 +127,7 @@ class Writer:
             if not self.lost[reason]:
                 log.error("exit log: %s: not written, reason %s", self._file.path, reason)
             self.lost[reason] += 1
-        else:
-            self.written += 1
+        self.written += wanted
 
 
 class _File(ABC):
@@ -141,8 +141,11 @@ class _File(ABC):
     default_path: str
 
     @abstractmethod
-    def write(self, entry: ExitedProcess | bytes) -> None:
-        """Append an entry, whole or not at all for whoever reads. Raises OSError."""
+    def write(self, entry: ExitedProcess | bytes) -> bool:
+        """Append an entry, whole or not at all for whoever reads; False: nobody wants it.
+
+        Raises OSError.
+        """
 
     @abstractmethod
     def tend(self) -> None:
@@ -210,15 +213,16 @@ class _Netatop(_File):
             os.close(self._fd)
             self._begin()
 
-    def write(self, entry: ExitedProcess | bytes) -> None:
+    def write(self, entry: ExitedProcess | bytes) -> bool:
         """Append an entry if somebody reads; the sequence number tells readers when it is whole."""
         if not self._semaphores.readers:
-            return
+            return False
         whole = entry if isinstance(entry, bytes) else record(entry.task, self._booted)
         packed = zlib.compress(whole)
         self._append(bytes([len(packed)]) + packed)
         self._sequence += 1
         os.pwrite(self._fd, struct.pack("=I", self._sequence), SEQUENCE_OFFSET)
+        return True
 
     def close(self) -> None:
         """Close the file and be a daemon no more."""
@@ -254,7 +258,7 @@ class _Lines(_File):
         if tail and not tail.endswith(b"\n"):
             os.ftruncate(self._fd, size - len(tail) + tail.rfind(b"\n") + 1)
 
-    def write(self, entry: ExitedProcess | bytes) -> None:
+    def write(self, entry: ExitedProcess | bytes) -> bool:
         """Append a line in one step."""
         if isinstance(entry, bytes):  # a source is for the other format
             raise TypeError
@@ -263,6 +267,7 @@ class _Lines(_File):
             self._rotate()
         self._append(line)
         self._size += len(line)
+        return True
 
     def tend(self) -> None:
         """Rotate what is old."""
