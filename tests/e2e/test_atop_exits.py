@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -169,9 +170,11 @@ def test_on_a_busy_host(name: str, tmp_path: Path) -> None:
     """There is always one that has just ended: atop must not be told to come back later."""
     needs_accounting()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(served(tmp_path))
+        exporter = stack.enter_context(served(tmp_path))
         around = stack.enter_context(Process(bustle, f"{name}-x"))
         around.hear()
+        time.sleep(0.5)
+        assert exporter.scrape().sum("netatop_exit_log_records_total") == 0, "nobody reads yet"
         running = stack.enter_context(atop(4))
         running.sample()
         for datagrams in (41, 61):
@@ -180,3 +183,4 @@ def test_on_a_busy_host(name: str, tmp_path: Path) -> None:
             assert (state, udp) == ("E", workers.traffic(datagrams, 43))
         around.tell()
         around.wait()
+        assert exporter.scrape().sum("netatop_exit_log_records_total") > 2
