@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from exporter.attribution import members
 from exporter.attribution.exits import ExitList
 from exporter.attribution.histogram import Histograms
+from exporter.attribution.hosts import Hosts
 from exporter.model import (
     LIFE_EVENTS,
     NO_REMOTES,
@@ -99,6 +100,7 @@ class Ledger:
         """Both may be changed between two reports: what was counted stays where it is."""
         self._class_names = class_names
         """Of remote addresses, by number; empty where there is none, and all if none is counted."""
+        self.hosts = Hosts()
         exit_list = ExitList(max_exits)
         self.memory = Memory(
             {},
@@ -146,6 +148,7 @@ class Ledger:
             for identity, known in named.items()
         }
         self._account_lives(snapshot.lives)
+        hosts = self.hosts.report(snapshot.hosts, snapshot.now_ns)
         unidentified = {reason: snapshot.unidentified.get(reason, ZERO) for reason in REASONS}
         groups = {group: usage[: TCP.start] for group, usage in memory.groups.items()}
         return Report(
@@ -168,14 +171,20 @@ class Ledger:
                 for task in members.newest(processes, lambda task: task.pid)
                 for known in (groups_now[task.identity],)
             },
-            members=members.of_kinds(
-                processes, threads, sockets, groups_now, strangers=self.namer.shows_strangers
-            ),
+            members={
+                **members.of_kinds(
+                    processes, threads, sockets, groups_now, strangers=self.namer.shows_strangers
+                ),
+                "host": hosts.members,
+            },
             whole={
                 **self._whole,
+                "host": hosts.whole,
                 "process": _sum((NO_TRAFFIC, *(u[: TCP.stop] for u in memory.groups.values()))),
             },
             lives=dict(memory.lives),
+            hosts=hosts.hosts,
+            idle_hosts=hosts.idle,
             final=tuple(self._final),
             exit_list=tuple(memory.exit_list.entries.values()),
             exit_list_evicted=memory.exit_list.evicted,

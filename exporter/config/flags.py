@@ -12,7 +12,14 @@ from exporter.errors import ConfigError
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 10048
 DEFAULT_ADDRESS: Final = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
-RESERVED: Final = ("/healthz", "/readyz", "/-/reload", "/api/v1/exits")
+RESERVED: Final = (
+    "/healthz",
+    "/readyz",
+    "/-/reload",
+    "/api/v1/exits",
+    "/api/v1/hosts",
+    "/api/v1/connections",
+)
 NETATOP_BPF: Final = "/run/netatop-bpf-socket"
 """Where atop looks for netatop-bpf."""
 MAX_TASKS: Final = 1 << 24
@@ -48,6 +55,7 @@ class Flags(NamedTuple):
     threads: bool = False
     sockets: bool = False
     remotes: bool = False
+    hosts: bool = False
     lifecycle: bool = False
     netfilter: bool = True
     compat_netatop: bool = False
