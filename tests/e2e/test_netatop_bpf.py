@@ -82,7 +82,7 @@ class Reader:
             parts = [
                 dict(zip(NAMES, map(float, numbers[at : at + 4]), strict=True)) for at in (0, 4)
             ]
-            name = command.partition(b"\0")[0].decode()
+            name = command.partition(b"\0")[0].decode(errors="replace")
             found[pid] = Record(begin, name, parts[0], parts[1])
 
     def is_hung_up(self) -> bool:
