@@ -3,6 +3,9 @@
  * Addresses behind this host and their connections, seen at the devices that lead to them. What comes
  * from a device is transmitted by its source; what goes to it is received by its destination.
  */
+/* There from the start: many addresses may come at once, faster than the kernel finds memory. */
+#define HOSTS_FLAGS 0
+
 #include "fingerprint.h"
 #include "forward.h"
 #include "host.bpf.h"
@@ -276,6 +279,61 @@ static __always_inline int count(struct __sk_buff *skb, __u32 link_header, enum 
 	if (flow)
 		add_flow(flow, &seen, direction);
 	return TC_ACT_UNSPEC; /* on to whatever comes next */
+}
+
+#define SECOND 1000000000ULL
+
+/*
+ * For so long without a packet it is a connection still. TCP: RFC 5382, REQ-5; UDP and the rest: what
+ * Linux tracks (net/netfilter/nf_conntrack_proto_udp.c and others). One that has ended is kept for a
+ * moment: its last packets are its own.
+ */
+static __always_inline __u64 patience(__u32 protocol, const struct flow *flow)
+{
+	if (has_ended(flow))
+		return 10 * SECOND;
+	switch (protocol) {
+	case IPPROTO_TCP:
+		return 7440 * SECOND;
+	case IPPROTO_UDP:
+		return 180 * SECOND;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		return 30 * SECOND;
+	default:
+		return 600 * SECOND;
+	}
+}
+
+/* Counts the connections of each address, and tells of those that are none any more. */
+SEC("iter/bpf_map_elem")
+int walk_flows(struct bpf_iter__bpf_map_elem *context)
+{
+	struct bpf_iter_meta *meta = context->meta;
+	struct flow_walk end = {.session = meta->session_id, .flows = meta->seq_num};
+	const struct flow_key *key = context->key;
+	const struct flow *flow = context->value;
+	struct host_key host_key;
+	struct host *host;
+	__u64 last;
+
+	if (!key || !flow) {
+		bpf_seq_write(meta->seq, &end, sizeof(end));
+		return 0;
+	}
+	last = flow->last_time_ns ?: flow->first_time_ns; /* a new one has no last time yet */
+	if (bpf_ktime_get_boot_ns() > last + patience(key->protocol, flow)) {
+		struct flow_key gone = *key;
+
+		bpf_seq_write(meta->seq, &gone, sizeof(gone));
+	} else if (!has_ended(flow)) {
+		__builtin_memcpy(host_key.address, key->address, sizeof(host_key.address));
+		host_key.device = key->device;
+		host = bpf_map_lookup_elem(&hosts, &host_key);
+		if (host)
+			count_connection_of(host, meta->session_id, protocol_of(key->protocol));
+	}
+	return 0;
 }
 
 /* Devices with a header before IP's, as Ethernet has it; and those without. */

@@ -30,6 +30,12 @@ struct flow {
 	__u32 state;
 };
 
+/* What walk_flows writes last; before it a struct flow_key of each that is no connection any more. */
+struct flow_walk {
+	__u64 session;
+	__u64 flows;
+};
+
 struct forward_settings {
 	__u32 fingerprint;
 	__u32 count_flows; /* 0: addresses alone */

@@ -29,6 +29,7 @@ STRUCTS = (
     "host",
     "flow_key",
     "flow",
+    "flow_walk",
     "forward_settings",
     "life",
     "life_filter",

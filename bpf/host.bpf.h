@@ -6,10 +6,14 @@
 #include "add.bpf.h"
 #include "address.bpf.h"
 
+#ifndef HOSTS_FLAGS
+#define HOSTS_FLAGS BPF_F_NO_PREALLOC
+#endif
+
 /* Per processor: the address of this host is written by all of them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(map_flags, HOSTS_FLAGS);
 	__uint(max_entries, 1);
 	__type(key, struct host_key);
 	__type(value, struct host);
@@ -24,6 +28,16 @@ static __always_inline struct host_key host_key(union address address, __u32 dev
 
 	__builtin_memcpy(key.address, &address, sizeof(key.address));
 	return key;
+}
+
+/* Of a walk over connections or sockets: one more that the address has. */
+static __always_inline void count_connection_of(struct host *host, __u64 walk, __u32 protocol)
+{
+	if (host->walk != walk) {
+		host->walk = walk;
+		__builtin_memset(host->connections, 0, sizeof(host->connections));
+	}
+	host->connections[protocol & (PROTOCOLS - 1)]++;
 }
 
 /* NULL: the kernel has no memory for it, which is counted. */

@@ -276,11 +276,18 @@ struct seq_file;
 struct bpf_iter_meta {
 	struct seq_file *seq;
 	__u64 session_id;
+	__u64 seq_num;
 };
 
 struct bpf_iter__bpf_sk_storage_map {
 	struct bpf_iter_meta *meta;
 	struct sock *sk;
+	void *value;
+};
+
+struct bpf_iter__bpf_map_elem {
+	struct bpf_iter_meta *meta;
+	void *key;
 	void *value;
 };
 

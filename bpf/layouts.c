@@ -14,6 +14,7 @@ struct host_key host_key_;
 struct host host_;
 struct flow_key flow_key_;
 struct flow flow_;
+struct flow_walk flow_walk_;
 struct forward_settings forward_settings_;
 struct life life_;
 struct life_filter life_filter_;

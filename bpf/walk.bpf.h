@@ -107,13 +107,8 @@ static __always_inline void count_connection(struct sock *sk, struct meter *mete
 		return;
 	key = host_key(local, HOST_LOCAL);
 	host = find_host(&key);
-	if (!host)
-		return;
-	if (host->walk != session) {
-		host->walk = session;
-		__builtin_memset(host->connections, 0, sizeof(host->connections));
-	}
-	host->connections[meter->protocol & (PROTOCOLS - 1)]++;
+	if (host)
+		count_connection_of(host, session, meter->protocol);
 }
 
 /* A record that finds no room is visited again at the next read, so it is counted when it is written. */

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Connection,
         ExitedProcess,
         Member,
+        Network,
         ProgramStatus,
         Report,
         Snapshot,
@@ -110,8 +111,11 @@ class Collector:
         with self._lock:
             return None if self._closed else self._attribute(*self._read())
 
-    def connections(self) -> Connections | None:
-        """Read, attribute, and list every connection; None as `report`."""
+    def connections(self, wanted: Network | None) -> Connections | None:
+        """Read, attribute, and list connections; None as `report`.
+
+        wanted: of those behind this host, whose; of this host, all.
+        """
         with self._lock:
             if self._closed:
                 return None
@@ -120,7 +124,7 @@ class Collector:
             if walk is None or snapshot is None or report is None:
                 return None
             try:
-                forwarded = tuple(self._tracer.connections())
+                forwarded = tuple(self._tracer.connections(wanted))
             except NetatopError as error:
                 log.error("connections: %s", error)  # noqa: TRY400 (it says all there is to say)
                 return None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from exporter.config.flags import Address
-    from exporter.hosts_api import Network
+    from exporter.model import Network
 
 HEADER: Final = (
     f"{'address':<39} {'device':<15} {'connections':>11} {'received':>15} {'transmitted':>15} "

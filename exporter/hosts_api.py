@@ -6,22 +6,21 @@ from __future__ import annotations
 import ipaddress
 import json
 import urllib.parse
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from exporter.errors import ConfigError
 from exporter.model import DIRECTIONS, PROTOCOLS, UNITS
 from exporter.procfs import booted_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from exporter.collector import Connections
-    from exporter.model import Connection, HostRecord, Report, SocketRecord, TaskRecord
+    from exporter.model import Connection, HostRecord, Network, Report, SocketRecord, TaskRecord
 
 HOSTS: Final = "/api/v1/hosts"
 CONNECTIONS: Final = "/api/v1/connections"
 TRAFFIC: Final = tuple(f"{d}_{unit}" for d in DIRECTIONS for unit in UNITS)
-Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 NOWHERE: Final = {"0.0.0.0", "::"}  # noqa: S104 (what a socket has that is not connected)
 
 
@@ -52,24 +51,25 @@ def hosts(report: Report, query: str, *, counted: bool) -> bytes:
     return json.dumps({"counted": counted, "hosts": [_host(h, offset) for h in found]}).encode()
 
 
-def connections(found: Connections, query: str) -> bytes:
-    """Return the connections of all addresses, or of those of a prefix. Raises ConfigError."""
+def connections(find: Callable[[Network | None], Connections | None], query: str) -> bytes:
+    """Return the connections of all addresses, or of those of a prefix; nothing: not ready yet.
+
+    Raises ConfigError.
+    """
     wanted = _wanted(CONNECTIONS, query)
+    found = find(wanted)
+    if not found:
+        return b""
     offset = booted_at()
     tasks = {task.identity: task for task in found.snapshot.tasks}
     listed = [
-        *(_socket(socket, tasks) for socket in found.sockets if _is_connected(socket)),
-        *(_forwarded(one, offset) for one in found.forwarded),
+        _socket(socket, tasks)
+        for socket in found.sockets
+        if socket.remote_address not in NOWHERE
+        and (_is_in(socket.local_address, wanted) or _is_in(socket.remote_address, wanted))
     ]
-    return json.dumps(
-        {
-            "connections": [
-                one
-                for one in listed
-                if _is_in(one["address"], wanted) or _is_in(one["peer_address"], wanted)
-            ]
-        }
-    ).encode()
+    listed += (_forwarded(one, offset) for one in found.forwarded)
+    return json.dumps({"connections": listed}).encode()
 
 
 def _wanted(path: str, query: str) -> Network | None:
@@ -84,10 +84,6 @@ def _wanted(path: str, query: str) -> Network | None:
 
 def _is_in(address: str, wanted: Network | None) -> bool:
     return wanted is None or ipaddress.ip_address(address) in wanted
-
-
-def _is_connected(socket: SocketRecord) -> bool:
-    return socket.remote_address not in NOWHERE
 
 
 def _host(host: HostRecord, offset: float) -> dict[str, Any]:

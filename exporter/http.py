@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from exporter.collector import Connections
     from exporter.config.flags import Address
-    from exporter.model import Report
+    from exporter.model import Network, Report
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +76,8 @@ class Server(ThreadingHTTPServer):
         self._address = address
         self.report: Callable[[], Report | None] | None = None
         """Reads and attributes, without an exposition; None as `expose`."""
-        self.connections: Callable[[], Connections | None] | None = None
-        """Lists connections; None as `expose`."""
+        self.connections: Callable[[Network | None], Connections | None] | None = None
+        """Lists connections, of a prefix; None as `expose`."""
         self.counts_hosts = False
         """Traffic is counted by IP address."""
         self.expose: Callable[[bool, str], bytes] | None = None
@@ -267,13 +267,12 @@ class Handler(BaseHTTPRequestHandler):
             self._say(HTTPStatus.BAD_REQUEST, str(error))
 
     def _connections(self, query: str) -> None:
-        found = self.server.connections and self.server.connections()
-        if not found:
-            self._say(HTTPStatus.SERVICE_UNAVAILABLE, "not ready yet")
-            return
+        find = self.server.connections or (lambda _: None)
         try:
-            body = hosts_api.connections(found, query)
-            self._answer(HTTPStatus.OK, "application/json", body)
+            if body := hosts_api.connections(find, query):
+                self._answer(HTTPStatus.OK, "application/json", body)
+            else:
+                self._say(HTTPStatus.SERVICE_UNAVAILABLE, "not ready yet")
         except ConfigError as error:
             self._say(HTTPStatus.BAD_REQUEST, str(error))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
+    import ipaddress
     from collections.abc import Mapping
 
 PROTOCOLS: Final = ("tcp", "udp", "icmp", "other")
@@ -19,6 +20,7 @@ UNITS: Final = ("packets", "bytes")
 REASONS: Final = ("no_socket", "kernel", "no_owner", "overflow")
 OUTCOMES: Final = ("exit", "error", "signal")
 
+Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 Counters: TypeAlias = tuple[int, ...]
 """16 numbers: for each protocol, each direction, packets and bytes; the last varies fastest."""
 

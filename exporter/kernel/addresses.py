@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +12,7 @@ from exporter.kernel import decode, layouts
 from exporter.kernel.libbpf import possible_processors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from exporter.kernel.layouts import Buffer
     from exporter.kernel.tables import Table
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 LOCAL, REST = 0, 0xFFFFFFFF
 """HOST_LOCAL, HOST_REST (bpf/netatop.h)."""
 AF_INET6: Final = 10
+LAST, WALK = 16, 18
+"""Of struct host: where last_time_ns and walk stand, in words; connections come after."""
 NO_CONNECTIONS: Final = (0,) * len(model.PROTOCOLS)
 
 
@@ -37,10 +40,7 @@ def packed(address: str, device: int) -> bytes:
     """Return the key of an address; empty: of the rest."""
     if not address:
         return layouts.HOST_KEY.pack(bytes(16), REST)
-    found = ipaddress.ip_address(address)
-    if found.version == 4:
-        found = ipaddress.IPv6Address(f"::ffff:{found}")
-    return layouts.HOST_KEY.pack(found.packed, device)
+    return layouts.HOST_KEY.pack(_six(ipaddress.ip_address(address)).packed, device)
 
 
 def read(table: Table, devices: Mapping[int, str], session: int = 0) -> Iterator[model.HostRecord]:
@@ -49,20 +49,48 @@ def read(table: Table, devices: Mapping[int, str], session: int = 0) -> Iterator
     devices: their names by index; session: the walk whose connections count.
     """
     keys, values = table.read_all()
-    processors = possible_processors()
-    found = layouts.Host.unpack_all(values)
-    for key in layouts.HostKey.unpack_all(keys):
-        parts = [next(found) for _ in range(processors)]
+    numbers, halves = values.cast("B").cast("Q"), values.cast("B").cast("I")
+    width = layouts.HOST.size // numbers.itemsize
+    whole = width * possible_processors()
+    for number, key in enumerate(layouts.HostKey.unpack_all(keys)):
+        first, end = number * whole, (number + 1) * whole
         is_rest = key.device == REST
+        # Of each member the values of all processors; slices are summed without a look at each.
         yield model.HostRecord(
-            address="" if is_rest else decode.address(key.address, AF_INET6),
+            address="" if is_rest else _address(key.address),
             device="" if is_rest else devices.get(key.device, f"#{key.device}"),
-            counters=_sum(model.ZERO, *(part.counters for part in parts)),
-            last_ns=max(part.last_time_ns for part in parts),
+            counters=tuple(sum(numbers[first + i : end : width]) for i in range(LAST)),
+            last_ns=max(numbers[first + LAST : end : width]),
             connections=_sum(
-                NO_CONNECTIONS, *(part.connections for part in parts if part.walk == session)
+                NO_CONNECTIONS,
+                *(
+                    tuple(halves[2 * at + 2 : 2 * at + 6])
+                    for at in range(first + WALK, end, width)
+                    if numbers[at] == session
+                ),
             ),
         )
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _address(raw: bytes) -> str:
+    """Decode, as quickly as can be: they are the same at each scrape."""
+    return decode.address(raw, AF_INET6)
+
+
+def matcher(wanted: model.Network | None) -> Callable[[bytes], bool]:
+    """Return what tells whether a key's address is in a prefix; every one is in None."""
+    if wanted is None:
+        return lambda _: True
+    bits = wanted.max_prefixlen - wanted.prefixlen
+    first = int(_six(wanted.network_address)) >> bits
+    return lambda address: int.from_bytes(address, "big") >> bits == first
+
+
+def _six(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv6Address:
+    if isinstance(address, ipaddress.IPv6Address):
+        return address
+    return ipaddress.IPv6Address(f"::ffff:{address}")
 
 
 def counters(value: Buffer) -> model.Counters:

@@ -93,27 +93,36 @@ class CoreTracer(Tracer):
         )
         for what, count in self._forwarder.lost() if self._forwarder else ():
             lost[what] += count
-        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        own = tuple(self._own_hosts())
+        behind = tuple(self._forwarder.read()) if self._forwarder else ()
         return model.Snapshot(
-            now_ns=now_ns,
+            now_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
             tasks=records,
             unidentified=unidentified,
             lost=lost,
-            tables=(model.TableStatus(self._tasks.name, len(records), self._tasks.capacity),),
+            tables=(
+                model.TableStatus(self._tasks.name, len(records), self._tasks.capacity),
+                *self._host_tables(len(own), len(behind)),
+            ),
             lives=self._lives.read() if self._lives else {},
-            hosts=tuple(self._read_hosts(now_ns)),
+            hosts=(*own, *behind),
         )
 
-    def _read_hosts(self, now_ns: int) -> Iterator[model.HostRecord]:
+    def _own_hosts(self) -> Iterator[model.HostRecord]:
         if self._held.plan.read_settings().max_hosts:
             yield from addresses.read(self._hosts, {addresses.LOCAL: ""}, self._session)
-        if self._forwarder:
-            yield from self._forwarder.read(now_ns)
 
-    def connections(self) -> list[model.Connection]:
+    def _host_tables(self, own: int, behind: int) -> Iterator[model.TableStatus]:
+        """Yield how full they are; the entry for what finds no room is none of them."""
+        if own:
+            yield model.TableStatus("hosts", own - 1, self._hosts.capacity - 1)
+        if self._forwarder:
+            yield model.TableStatus("hosts_behind", behind - 1, self._hosts.capacity - 1)
+            yield self._forwarder.connection_table
+
+    def connections(self, wanted: model.Network | None = None) -> Iterable[model.Connection]:
         """Return those of addresses behind this host."""
-        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        return self._forwarder.connections(now_ns) if self._forwarder else []
+        return self._forwarder.connections(wanted) if self._forwarder else ()
 
     def forget_host(self, address: str, device: str) -> model.Counters:
         """Remove an IP address."""

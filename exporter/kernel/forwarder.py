@@ -23,13 +23,14 @@ from exporter.errors import AttachError
 from exporter.kernel import addresses, decode, layouts
 from exporter.kernel.bpf_call import LINK_CREATE, bpf
 from exporter.kernel.holding import program_info
-from exporter.kernel.libbpf import TcHook, TcOptions, describe
-from exporter.kernel.own_object import OwnObject
+from exporter.kernel.libbpf import IterMap, IterOptions, TcHook, TcOptions, describe
+from exporter.kernel.own_object import OwnObject, attach_error
+from exporter.kernel.tables import read_iterator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from exporter.model import Connection, HostRecord
+    from exporter.model import Connection, HostRecord, Network
 
 OBJECT: Final = Path(__file__).with_name("forward.bpf.o")
 INGRESS, EGRESS = 1, 2
@@ -39,6 +40,7 @@ PROGRAMS: Final = {
     False: {"from_tunnel": INGRESS, "to_tunnel": EGRESS},
 }
 """By whether packets of the device have a link header, where the kernel attaches them."""
+WALK: Final = "walk_flows"
 HEADERS: Final = {1, 772}
 """Of devices with a header as Ethernet has it: ARPHRD_ETHER, ARPHRD_LOOPBACK
 (include/uapi/linux/if_arp.h)."""
@@ -54,12 +56,6 @@ HANDLE, PRIORITY = 0x4E41, 48
 """Of our filter, with clsact."""
 RESET, FINS = 4, 3
 """bpf/forward.h."""
-ENDED_NS: Final = 10 * 10**9
-"""A connection that has ended is kept for so long: its last packets are its own."""
-IDLE_NS: Final = {6: 7440 * 10**9, 17: 180 * 10**9, 1: 30 * 10**9, 58: 30 * 10**9}
-"""Without a packet for so long it is none any more: TCP by RFC 5382, REQ-5; UDP by RFC 4787 and
-what Linux tracks (net/netfilter/nf_conntrack_proto_udp.c, 180 s until 5.0); ICMP as Linux."""
-OTHERS_IDLE_NS: Final = 600 * 10**9
 IP_PROTOCOLS: Final = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
 
 log = logging.getLogger(__name__)
@@ -94,13 +90,16 @@ class Forwarder(OwnObject):
         self._programs_of: dict[int, dict[str, int]] = {}
         """Which of PROGRAMS are for a device."""
         self._missing: set[str] = set()
+        self._connections = 0
         settings = layouts.FORWARD_SETTINGS.pack(layouts.FINGERPRINT, max_connections)
         room = {"hosts": addresses.room(max_hosts), "flows": max(max_connections, 1)}
         super().__init__(OBJECT, settings, room)
         try:
             self.put("hosts", *addresses.rest())
+            programs = dict(self.programs())
+            self._walk = self._attach_walk(programs.pop(WALK))
             self._fds = {
-                name: self.bpf.bpf_program__fd(program) for name, program in self.programs()
+                name: self.bpf.bpf_program__fd(program) for name, program in programs.items()
             }
             self.stack.callback(self._detach_all)
             self.tend()
@@ -108,6 +107,21 @@ class Forwarder(OwnObject):
             self.close()
             raise
         self._hosts, self._flows, self._lost = map(self.table, ("hosts", "flows", "lost"))
+
+    def _attach_walk(self, program: int) -> int:
+        flows = IterMap(map_fd=self.fd("flows"))
+        options = IterOptions(
+            sz=ctypes.sizeof(IterOptions),
+            link_info=ctypes.cast(ctypes.byref(flows), ctypes.c_void_p),
+            link_info_len=ctypes.sizeof(flows),
+        )
+        link = self.bpf.pointer(
+            *("bpf_program__attach_iter", program, ctypes.byref(options)),
+            error=attach_error(f"iterator {WALK}"),
+        )
+        self.stack.callback(self.bpf.bpf_link__destroy, link)
+        fd: int = self.bpf.bpf_link__fd(link)
+        return fd
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -213,37 +227,37 @@ class Forwarder(OwnObject):
 
     # Counters
 
-    def read(self, now_ns: int) -> Iterator[HostRecord]:
-        """Yield all addresses. Raises MapReadError."""
-        open_connections: dict[tuple[str, str], list[int]] = {}
-        for one in self.connections(now_ns):
-            if one.is_open:
-                counts = open_connections.setdefault(
-                    (one.address, one.device), [0] * len(model.PROTOCOLS)
-                )
-                counts[model.PROTOCOLS.index(one.protocol)] += 1
-        for host in addresses.read(self._hosts, self._names):
-            there = open_connections.pop((host.address, host.device), None)
-            yield host._replace(connections=tuple(there)) if there else host
+    def read(self) -> Iterator[HostRecord]:
+        """Yield all addresses, with their connections now. Raises MapReadError.
 
-    def connections(self, now_ns: int) -> list[Connection]:
-        """Return those that there are, and forget those that have ended or fallen silent.
+        Connections that have ended, or fallen silent, are forgotten.
+        """
+        output = read_iterator(self.bpf, self._walk, WALK)
+        end = len(output) - layouts.FLOW_WALK.size
+        for at in range(0, end, layouts.FLOW_KEY.size):
+            self._flows.take(output[at : at + layouts.FLOW_KEY.size])
+        (walk,) = layouts.FlowWalk.unpack_all(output[end:])
+        self._connections = walk.flows
+        yield from addresses.read(self._hosts, self._names, walk.session)
+
+    @property
+    def connection_table(self) -> model.TableStatus:
+        """Return how full the table of connections was when it was last read."""
+        return model.TableStatus("connections_behind", self._connections, self._flows.capacity)
+
+    def connections(self, wanted: Network | None = None) -> Iterator[Connection]:
+        """Yield those that there are, of an address or a prefix at either end.
 
         Raises MapReadError.
         """
-        found = []
+        is_in = addresses.matcher(wanted)
         keys, values = self._flows.read_all()
         for key, flow in zip(
             layouts.FlowKey.unpack_all(keys), layouts.Flow.unpack_all(values), strict=True
         ):
-            ended = bool(flow.state & RESET) or flow.state & FINS == FINS
-            idle = ENDED_NS if ended else IDLE_NS.get(key.protocol, OTHERS_IDLE_NS)
-            # A new one has no time yet.
-            if now_ns - max(flow.last_time_ns, flow.first_time_ns) > idle:
-                self._flows.take(layouts.FLOW_KEY.pack(*key))
-            else:
-                found.append(self._connection(key, flow, is_open=not ended))
-        return found
+            if is_in(key.address) or is_in(key.peer):
+                ended = bool(flow.state & RESET) or flow.state & FINS == FINS
+                yield self._connection(key, flow, is_open=not ended)
 
     def _connection(self, key: layouts.FlowKey, flow: layouts.Flow, *, is_open: bool) -> Connection:
         return model.Connection(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     Buffer: TypeAlias = bytes | bytearray | memoryview
 
-FINGERPRINT = 0xBA33BE23
+FINGERPRINT = 0xF52EF1B9
 
 PROTOCOLS = ("tcp", "udp", "icmp", "other")
 DIRECTIONS = ("receive", "transmit")
@@ -316,6 +316,27 @@ class Flow(NamedTuple):
                 v[8],
             )
             for v in FLOW.iter_unpack(buffer)
+        )
+
+
+FLOW_WALK = struct.Struct("<Q Q")
+
+
+class FlowWalk(NamedTuple):
+    """struct flow_walk, 16 bytes."""
+
+    session: int
+    flows: int
+
+    @staticmethod
+    def unpack_all(buffer: Buffer) -> Iterator[FlowWalk]:
+        """Decode consecutive structs."""
+        return (
+            FlowWalk(
+                v[0],
+                v[1],
+            )
+            for v in FLOW_WALK.iter_unpack(buffer)
         )
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from exporter.model import Connection, Counters, ProgramStatus, Snapshot, SocketWalk
+    from exporter.model import Connection, Counters, Network, ProgramStatus, Snapshot, SocketWalk
 
 
 class Tracer(Protocol):
@@ -43,8 +43,8 @@ class Tracer(Protocol):
         """Remove the records of finished tasks from the kernel. Raises MapReadError."""
         ...
 
-    def connections(self) -> Iterable[Connection]:
-        """Return those of addresses behind this host. Raises MapReadError."""
+    def connections(self, wanted: Network | None = None) -> Iterable[Connection]:
+        """Return those of addresses behind this host, or of a prefix. Raises MapReadError."""
         ...
 
     def forget_host(self, address: str, device: str) -> Counters:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from exporter import model
@@ -70,10 +69,9 @@ def forward(talk: Talk, devices: Sequence[str], max_hosts: int, max_connections:
 
 
 def _read(forwarder: Forwarder) -> Reading:
-    now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     return Reading(
-        {(host.address, host.device): host for host in forwarder.read(now_ns)},
-        forwarder.connections(now_ns),
+        {(host.address, host.device): host for host in forwarder.read()},
+        list(forwarder.connections()),
         {what: count for what, count in forwarder.lost() if count},
         forwarder.devices,
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -122,22 +123,31 @@ def test_segments() -> None:
         with open_router(single_packets=single) as router:
             own, to = router.left.ipv4, router.right.ipv4
             counting = router.count(INSIDE)
-            # What fits into every queue is not lost, and so not sent again.
-            router.left.namespace.set("net.ipv4.tcp_wmem", "4096 150000 150000")
             with forward_witness(router.namespace, own) as read:
                 server = router.start(tcp.serve, to, tcp.drain, size, at=router.right)
                 server.hear()
-                router.start(tcp.call, to, tcp.pour, size, at=router.left).wait()
+                client = router.start(_pour, to, size, at=router.left)
+                segments, payload = client.hear()
                 server.wait()
                 buffers = model.pick(read(), "tcp", "transmit", "packets")
             (connection,) = router.read(counting).connections
-            # Payload and headers: SYN has 20 more of options than others (RFC 7323, RFC 2018).
             packets, octets = connection.traffic[2:]
-            assert octets - size == 52 * packets + 8
+            assert packets == segments
+            # A SYN has 8 bytes of options more than others (RFC 7323, RFC 2018).
+            assert octets == payload + 52 * packets + 8
             seen.append((buffers, packets))
     (single_buffers, single_packets), (buffers, packets) = seen
     assert single_buffers == single_packets
     assert buffers < packets / 2
+
+
+def _pour(talk: Talk, to: str, size: int) -> None:
+    """Send, and say what TCP itself has counted: segments, and payload with what was sent again."""
+    with tcp.connect(to) as own:
+        tcp.pour(own, size)
+        info = own.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 216)
+        # Members of struct tcp_info: segments out, bytes sent (include/uapi/linux/tcp.h)
+        talk.send(struct.unpack_from("=I60xQ", info, 136))
 
 
 def _state(connection: Connection) -> tuple[Any, ...]:
@@ -205,7 +215,7 @@ def test_reset(router: Router) -> None:
     left, right = router.left, router.right
     counting = router.count(INSIDE)
     for _ in range(2):
-        server = router.start(tcp.serve, right.ipv4, tcp.receive, 101, at=right)
+        server = router.start(tcp.serve, right.ipv4, _receive_until_reset, 101, at=right)
         server.hear()
         router.start(_reset, right.ipv4, left.ipv4, at=left).wait()
         server.wait()
@@ -213,6 +223,13 @@ def test_reset(router: Router) -> None:
         assert not found.is_open
         # SYN, ACK, data and RST of the last one alone.
         assert found.traffic[2:] == (4, 60 + 52 + 153 + 52)
+
+
+def _receive_until_reset(connection: socket.socket, size: int) -> None:
+    """Read it all, and send nothing more: the peer would answer with another RST."""
+    tcp.receive(connection, size)
+    with pytest.raises(ConnectionResetError):
+        connection.recv(1)
 
 
 def _reset(_talk: Talk, to: str, source: str) -> None:

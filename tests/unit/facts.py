@@ -155,7 +155,7 @@ class FakeTracer(Tracer):
         self._answer("forget")
         self.forgotten += identities
 
-    def connections(self) -> Iterable[model.Connection]:
+    def connections(self, wanted: model.Network | None = None) -> Iterable[model.Connection]:  # noqa: ARG002
         return ()
 
     def forget_host(self, address: str, device: str) -> model.Counters:
