@@ -305,22 +305,29 @@ static __always_inline __u64 patience(__u32 protocol, const struct flow *flow)
 	}
 }
 
+/* One runs at a time. */
+struct flow_walk walk;
+
 /* Counts the connections of each address, and tells of those that are none any more. */
 SEC("iter/bpf_map_elem")
 int walk_flows(struct bpf_iter__bpf_map_elem *context)
 {
 	struct bpf_iter_meta *meta = context->meta;
-	struct flow_walk end = {.session = meta->session_id, .flows = meta->seq_num};
 	const struct flow_key *key = context->key;
 	const struct flow *flow = context->value;
 	struct host_key host_key;
 	struct host *host;
 	__u64 last;
 
+	if (walk.session != meta->session_id) {
+		walk.session = meta->session_id;
+		walk.flows = 0;
+	}
 	if (!key || !flow) {
-		bpf_seq_write(meta->seq, &end, sizeof(end));
+		bpf_seq_write(meta->seq, &walk, sizeof(walk));
 		return 0;
 	}
+	walk.flows++;
 	last = flow->last_time_ns ?: flow->first_time_ns; /* a new one has no last time yet */
 	if (bpf_ktime_get_boot_ns() > last + patience(key->protocol, flow)) {
 		struct flow_key gone = *key;

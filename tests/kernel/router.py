@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from multiprocessing.connection import Connection as Talk
 
-    from exporter.model import Connection, Counters, HostRecord
+    from exporter.model import Connection, Counters, HostRecord, TableStatus
 
 INSIDE, OUTSIDE = "inside", "outside"
 """The router's devices."""
@@ -49,6 +49,7 @@ class Reading(NamedTuple):
     """By address and device."""
     connections: list[Connection]
     lost: dict[tuple[str, str], int]
+    room: TableStatus
     devices: tuple[str, ...]
 
 
@@ -73,6 +74,7 @@ def _read(forwarder: Forwarder) -> Reading:
         {(host.address, host.device): host for host in forwarder.read()},
         list(forwarder.connections()),
         {what: count for what, count in forwarder.lost() if count},
+        forwarder.connection_table,
         forwarder.devices,
     )
 

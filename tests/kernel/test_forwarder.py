@@ -58,11 +58,13 @@ def test_forwarded(router: Router, family: int) -> None:
     """The inside's address, both ways, to the packet and byte; the outside's is not asked for."""
     own = router.left.address(family)
     counting = router.count(INSIDE)
+    assert router.read(counting).room.entries == 0
     with forward_witness(router.namespace, own) as read:
         exchange(router, family)
         found = router.read(counting)
         assert readable(found.hosts[own, INSIDE].counters) == readable(read())
         assert found.hosts.keys() == {(own, INSIDE), ("", "")}
+        assert found.room.entries == len(found.connections) == 3
     size = HEADERS[family] + 101
     assert readable(found.hosts[own, INSIDE].counters, "udp") == {
         "udp receive": (23, 23 * size),
@@ -269,6 +271,7 @@ def test_no_room(router: Router) -> None:
     assert readable(found.hosts["", ""].counters, "udp") == {"udp transmit": (13, 13 * size)}
     assert found.lost["host", "full"] == 13
     assert found.lost["connection", "full"] == 4 * 11 + 13
+    assert found.room == ("connections_behind", 3, 3)
 
 
 def _send_from(_talk: Talk, source: str, to: str, number: int) -> None:
