@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 
 from exporter import (
     __version__,
-    api,
     client,
     doctor,
     exit_log,
@@ -28,6 +27,7 @@ from exporter import (
     status,
     watch,
 )
+from exporter.api.exits import signal_name
 from exporter.attribution import memory
 from exporter.attribution.ledger import Ledger
 from exporter.collector import Collector
@@ -547,7 +547,7 @@ def wait_for(parsed: argparse.Namespace) -> int:
     """Wait for a process; end as it has."""
     status = watch.wait_for(parsed.pid)
     number = status & 0x7F
-    said = f"killed by {api.signal_name(number)}" if number else f"exit status {status >> 8}"
+    said = f"killed by {signal_name(number)}" if number else f"exit status {status >> 8}"
     print(f"{parsed.pid}: {said}")
     return 128 + number if number else status >> 8
 

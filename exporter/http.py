@@ -52,6 +52,8 @@ PAGE: Final = """<!DOCTYPE html>
 <body><h1>netatop-exporter</h1>
 <p>Who is using the network on this host. Version {version}.</p>
 <ul><li><a href="{path}">Metrics</a></li><li><a href="/api/v1/exits">Finished processes</a></li>
+<li>Now: <a href="/api/v1/processes">processes</a>, <a href="/api/v1/threads">threads</a>,
+<a href="/api/v1/sockets">sockets</a>, <a href="/api/v1/groups">groups</a></li>
 <li><a href="/healthz">Alive?</a></li>
 <li><a href="/readyz">Ready?</a></li></ul></body></html>
 """
@@ -189,8 +191,8 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/":
             page = PAGE.format(version=__version__, path=html.escape(self.server.path))
             self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
-        elif path == api.EXITS:
-            self._exits(query)
+        elif path in api.ANSWERS:
+            self._report(api.ANSWERS[path], query)
         elif path == RELOAD:
             self._say(HTTPStatus.METHOD_NOT_ALLOWED, f"accepted is POST {RELOAD}")
         elif path == "/healthz":
@@ -236,13 +238,13 @@ class Handler(BaseHTTPRequestHandler):
             return
         self._answer(HTTPStatus.OK, OPENMETRICS if openmetrics else TEXT, body)
 
-    def _exits(self, query: str) -> None:
+    def _report(self, answer: Callable[[Report, str], bytes], query: str) -> None:
         report = self.server.report and self.server.report()
         if not report:
             self._say(HTTPStatus.SERVICE_UNAVAILABLE, "not ready yet")
             return
         try:
-            self._answer(HTTPStatus.OK, "application/json", api.exits(report, query))
+            self._answer(HTTPStatus.OK, "application/json", answer(report, query))
         except ConfigError as error:
             self._say(HTTPStatus.BAD_REQUEST, str(error))
 

@@ -11,7 +11,10 @@ from exporter.errors import ConfigError
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 10048
 DEFAULT_ADDRESS: Final = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
-RESERVED: Final = ("/healthz", "/readyz", "/-/reload", "/api/v1/exits")
+RESERVED: Final = (
+    *("/healthz", "/readyz", "/-/reload"),
+    *("/api/v1/exits", "/api/v1/groups", "/api/v1/processes", "/api/v1/sockets", "/api/v1/threads"),
+)
 MAX_TASKS: Final = 1 << 24
 
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]+)")
