@@ -25,6 +25,7 @@ from exporter import (
     metrics,
     reload,
     status,
+    top,
     watch,
 )
 from exporter.api.exits import signal_name
@@ -40,6 +41,8 @@ from exporter.kernel.pins import Pins
 from exporter.kernel.watcher import Filter
 from exporter.model import LIFE_EVENTS
 from exporter.reload import Reloader
+from exporter.top.choice import Choice
+from exporter.top.views import VIEWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,6 +67,11 @@ the configuration file again.
 ONCE: Final = (
     "Count for some seconds, print one exposition on standard output, and end. Needs root."
 )
+TOP: Final = """\
+Show who is using the network now, as a live table in the terminal: processes, threads, sockets,
+hosts, groups, and processes that have ended, as the exporter on this host knows them. Press ? for
+the keys. With --batch, print tables on standard output, exact and in full, for pipes.
+"""
 STATUS: Final = "Print the totals of the exporter that runs on this host, as /proc/netatop did."
 EXITS: Final = """\
 Print the finished processes that had used the network, as the exporter on this host knows them.
@@ -148,6 +156,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
             ),
         ),
         ("once", "print one exposition", ONCE, once, (_file_flags, _kernel_flags, _once_flags)),
+        ("top", "show a live table in the terminal", TOP, show_top, (_top_flags, _place_flags)),
         (
             "status",
             "print totals of the running exporter",
@@ -326,6 +335,37 @@ def _exits_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--json", dest="as_json", action="store_true", help="print each as a line of JSON"
+    )
+
+
+def _top_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--interval",
+        metavar="SECONDS",
+        type=functools.partial(flags.seconds, "--interval", 0.1, 3600),
+        default=2.0,
+        help="how often to ask; rates are those of this time",
+    )
+    parser.add_argument("--view", choices=VIEWS, default="processes", help="what to show first")
+    parser.add_argument(
+        "--sort",
+        metavar="COLUMN",
+        default=argparse.SUPPRESS,
+        help="by the title of a column: numbers from the greatest, names from the least (default: "
+        "the busiest first)",
+    )
+    parser.add_argument("--reverse", action="store_true", help="in the other direction")
+    parser.add_argument(
+        "--filter", metavar="TEXT", default="", help="only what has this text in one of its names"
+    )
+    group = parser.add_argument_group("without a terminal")
+    group.add_argument("--batch", action="store_true", help="print tables, one each interval")
+    group.add_argument(
+        "--count",
+        metavar="N",
+        type=functools.partial(flags.whole, "--count", 1, 1_000_000),
+        default=argparse.SUPPRESS,
+        help="so many (default: until Ctrl-C)",
     )
 
 
@@ -524,6 +564,18 @@ def list_exits(parsed: argparse.Namespace) -> int:
     for line in exits.listing(address, as_json=parsed.as_json, follow=parsed.follow):
         print(line, flush=parsed.follow)
     return 0
+
+
+def show_top(parsed: argparse.Namespace) -> int:
+    """Show a live table, or print tables."""
+    given = vars(parsed)
+    return top.start(
+        _flags(parsed).listen_address,
+        Choice.make(parsed.view, given.get("sort"), wanted=parsed.filter, reverse=parsed.reverse),
+        parsed.interval,
+        batch=parsed.batch,
+        count=given.get("count"),
+    )
 
 
 def watch_events(parsed: argparse.Namespace) -> int:

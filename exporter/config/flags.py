@@ -105,6 +105,14 @@ def telemetry_path(text: str) -> str:
     return text
 
 
+def seconds(flag: str, low: float, high: float, text: str) -> float:
+    """Parse a time, with decimals or without. Raises ConfigError."""
+    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,12})?", text) or not low <= float(text) <= high:
+        message = f"{flag}: found {text!r}; accepted are seconds from {low:g} to {high:g}"
+        raise ConfigError(message)
+    return float(text)
+
+
 def whole(flag: str, low: int, high: int, text: str) -> int:
     """Parse a whole number in a range. Raises ConfigError."""
     if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
