@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from exporter.top.table import Column, Row, Value, View
 
 UNKNOWN: Final = "-"
-CLOCK: Final = "%m-%d %H:%M:%S"
+CLOCK: Final = "%m-%dT%H:%M:%S"
 
 
 def cell(column: Column, value: Value, *, bits: bool = False) -> str:
@@ -32,12 +32,12 @@ def cell(column: Column, value: Value, *, bits: bool = False) -> str:
 
 
 def exact(column: Column, value: Value) -> str:
-    """Return a value for programs."""
+    """Return a value for programs: one word."""
     if value is None or value == "":
         return UNKNOWN
     if column.kind in {"bandwidth", "rate"} and not isinstance(value, str):
         return f"{value:.2f}"
-    return cell(column, value)
+    return "_".join(cell(column, value).split(" "))
 
 
 def _clock(seconds: float) -> str:

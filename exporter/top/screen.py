@@ -24,7 +24,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from exporter.top import plain, table, text
 from exporter.top.source import Follower
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from textual.app import ComposeResult
+    from textual.events import Key, Paste
 
     from exporter.top.choice import Choice
     from exporter.top.source import News
@@ -43,6 +44,8 @@ TITLE: Final = Style(bold=True)
 CHOSEN: Final = Style(bold=True, reverse=True)
 NORMAL: Final = Style()
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MAX_WANTED: Final = 256
+"""Characters of a filter."""
 KEYS: Final = "? help  q quit  p t s h e g view  < > sort  r reverse  / filter  i bits  space pause"
 HELP: Final = """\
 p t s h e g   processes, threads, sockets, hosts, exits, groups
@@ -62,18 +65,8 @@ BYTESRCV ...   bytes and packets since the counter began
 """
 
 
-class Table(ScrollView, inherit_bindings=False):
+class Table(ScrollView, can_focus=False):
     """Rows; only those that are seen are made into text."""
-
-    can_focus = True
-    BINDINGS: ClassVar = [
-        Binding("up,k", "scroll_up"),
-        Binding("down,j", "scroll_down"),
-        Binding("pageup", "page_up"),
-        Binding("pagedown", "page_down"),
-        Binding("home", "scroll_home"),
-        Binding("end", "scroll_end"),
-    ]
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,21 +145,10 @@ class Top(App[int]):
     #trouble { max-height: 3; display: none; text-style: reverse; }
     Table { height: 1fr; }
     #help { height: 1fr; display: none; overflow: hidden; }
-    Input, Input:focus { border: none; height: 1; padding: 0; display: none; }
     """
     BINDINGS: ClassVar = [
-        *(Binding(view.key, f"show('{noun}')") for noun, view in VIEWS.items()),
-        Binding("left,less_than_sign", "move(-1)"),
-        Binding("right,greater_than_sign", "move(1)"),
-        Binding("r", "flip('reverse')"),
-        Binding("i", "flip('bits')"),
-        Binding("space", "pause"),
-        Binding("slash", "filter"),
-        Binding("escape", "clear"),
-        Binding("question_mark", "help"),
-        Binding("q", "end(0)"),
         Binding("ctrl+c", "end(0)", priority=True),
-        Binding("ctrl+z", "suspend_process"),
+        Binding("ctrl+z", "suspend_process", priority=True),
     ]
 
     def __init__(self, fetch: Callable[[View], Answer], choice: Choice, seconds: float) -> None:
@@ -178,6 +160,9 @@ class Top(App[int]):
         self._shown = 0
         self._answered = ""
         """When, for people."""
+        self._editing = False
+        """Letters are part of the filter, not keys."""
+        self._keys = self._make_keys()
         self._follower = Follower(
             fetch, choice.view, seconds, lambda news: self.post_message(Arrived(news))
         )
@@ -190,7 +175,6 @@ class Top(App[int]):
         yield Table()
         yield Static(HELP, id="help", markup=False)
         yield Static(KEYS, id="keys", markup=False)
-        yield Input(placeholder="text in a name", select_on_focus=False)
 
     def on_mount(self) -> None:
         """Begin to ask, and to listen to signals: the terminal is to be as it was before."""
@@ -199,7 +183,6 @@ class Top(App[int]):
         for number in () if self.is_headless else SIGNALS:
             status = 0 if number == signal.SIGINT else 128 + number
             loop.add_signal_handler(number, functools.partial(self.exit, status))
-        self.query_one(Table).focus()
         self._show()
         self._follower.start()
 
@@ -245,69 +228,94 @@ class Top(App[int]):
         parts.append(f"every {self._seconds:g} s")
         return "  ".join(parts)
 
-    def action_show(self, noun: str) -> None:
-        """Show another view."""
-        self.query_one("#help").display = False
-        self.query_one(Table).display = True
+    def _make_keys(self) -> dict[str, Callable[[], object]]:
+        """Return what each key does, by its name or by what it writes."""
+        rows = functools.partial(self.query_one, Table)
+        return {
+            **{v.key: functools.partial(self._change_view, noun) for noun, v in VIEWS.items()},
+            **dict.fromkeys(("left", "<"), lambda: self._choose(self._choice.move(-1))),
+            **dict.fromkeys(("right", ">"), lambda: self._choose(self._choice.move(1))),
+            "r": lambda: self._choose(self._choice.flip("reverse")),
+            "i": lambda: self._choose(self._choice.flip("bits")),
+            "space": self._pause,
+            "/": lambda: self._edit(on=True),
+            "escape": lambda: self._want(""),
+            "?": self._help,
+            "q": lambda: self.exit(0),
+            "up": lambda: rows().scroll_up(animate=False),
+            "down": lambda: rows().scroll_down(animate=False),
+            "pageup": lambda: rows().scroll_page_up(animate=False),
+            "pagedown": lambda: rows().scroll_page_down(animate=False),
+            "home": lambda: rows().scroll_home(animate=False),
+            "end": lambda: rows().scroll_end(animate=False),
+        }
+
+    def on_key(self, event: Key) -> None:
+        """Do what a key is for.
+
+        All keys come here, one after the other, so what is typed fast is not lost: nothing on the
+        screen has a focus that would have to move first.
+        """
+        if self._editing and self._write(event):
+            return
+        action = self._keys.get(event.key) or self._keys.get(event.character or "")
+        if action:
+            action()
+
+    def on_paste(self, event: Paste) -> None:
+        """Take text for the filter."""
+        if self._editing:
+            self._want(self._choice.wanted + "".join(event.text.splitlines()[:1]))
+
+    def _write(self, event: Key) -> bool:
+        """Change the filter; tell whether the key was for that."""
+        wanted = self._choice.wanted
+        if event.key in {"enter", "escape"}:
+            self._edit(on=False)
+            return event.key == "enter"
+        if event.key == "backspace":
+            self._want(wanted[:-1])
+        elif event.key == "ctrl+u":
+            self._want("")
+        elif event.is_printable and event.character:
+            self._want(wanted + event.character)
+        else:
+            return False
+        return True
+
+    def _edit(self, *, on: bool) -> None:
+        self._editing = on
+        self._want(self._choice.wanted)
+
+    def _want(self, wanted: str) -> None:
+        self._choose(dataclasses.replace(self._choice, wanted=wanted[:MAX_WANTED]))
+        shown = f"filter: {text.clean(self._choice.wanted)}_  Enter: keep  Escape: all"
+        self.query_one("#keys", Static).update(shown if self._editing else KEYS)
+
+    def _change_view(self, noun: str) -> None:
+        self._show_help(on=False)
         if noun == self._choice.view.noun:
             return
-        self._choose(self._choice.show(noun))
         self._rows, self._answered = [], ""
         self.query_one("#trouble").display = False
         self.query_one(Table).scroll_home(animate=False)
-        self._show()
+        self._choose(self._choice.show(noun))
         self._follower.show(self._choice.view)
 
     def _choose(self, choice: Choice) -> None:
         self._choice = choice
         self._show()
 
-    def action_move(self, step: int) -> None:
-        """Put rows in order by another column."""
-        self._choose(self._choice.move(step))
-
-    def action_flip(self, what: str) -> None:
-        """Switch something on or off."""
-        self._choose(self._choice.flip(what))
-
-    def action_pause(self) -> None:
-        """Ask no more, or again."""
-        self.action_flip("paused")
+    def _pause(self) -> None:
+        self._choose(self._choice.flip("paused"))
         self._follower.pause(on=self._choice.paused)
 
-    def action_filter(self) -> None:
-        """Let the user say what is wanted."""
-        self._edit(on=True)
+    def _help(self) -> None:
+        self._show_help(on=not self.query_one("#help").display)
 
-    def action_clear(self) -> None:
-        """Show all."""
-        self.query_one(Input).value = ""
-        self._edit(on=False)
-        self._choose(dataclasses.replace(self._choice, wanted=""))
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Show what is wanted, as it is written."""
-        self._choose(dataclasses.replace(self._choice, wanted=event.value))
-
-    def on_input_submitted(self) -> None:
-        """Keep it."""
-        self._edit(on=False)
-
-    def _edit(self, *, on: bool) -> None:
-        entry = self.query_one(Input)
-        entry.display = on
-        self.query_one("#keys").display = not on
-        if on:
-            entry.value = self._choice.wanted
-            entry.cursor_position = len(entry.value)
-        # At once, and not by focus(), which waits: what is typed next belongs there.
-        self.screen.set_focus(entry if on else self.query_one(Table))
-
-    def action_help(self) -> None:
-        """Show what the keys and columns mean, or no more."""
-        shown = self.query_one("#help")
-        shown.display = not shown.display
-        self.query_one(Table).display = not shown.display
+    def _show_help(self, *, on: bool) -> None:
+        self.query_one("#help").display = on
+        self.query_one(Table).display = not on
 
     def action_end(self, status: int) -> None:
         """End, with the terminal as it was."""

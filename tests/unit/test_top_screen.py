@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.cells import cell_len
-from textual.widgets import Input, Static
+from textual.events import Paste
+from textual.widgets import Static
 
 from exporter.errors import ServeError
 from exporter.model import ZERO
@@ -164,7 +165,6 @@ def test_filter() -> None:
         await seen.until(lambda: seen.names == ["nginx"])
         assert "1 of 3" in seen.words("status")
         await seen.pilot.press("enter", "r")
-        assert not seen.app.query_one(Input).display
         await seen.until(lambda: "/GIN" in seen.words("status"))
         assert seen.names == ["nginx"]
         await seen.pilot.press("slash", "z")
@@ -174,6 +174,24 @@ def test_filter() -> None:
         await seen.pilot.press("slash", *"pq", "escape", "q")
 
     assert watch(Exporter(), story).return_value == 0
+
+
+def test_filter_is_edited() -> None:
+    """Letters are taken back, or all; what is pasted is text."""
+
+    async def story(seen: Seen) -> None:
+        await seen.until(lambda: len(seen.names) == 3)
+        await seen.pilot.press("slash", *"sshx", "backspace")
+        await seen.until(lambda: seen.names == ["sshd"])
+        await seen.pilot.press("ctrl+u")
+        await seen.until(lambda: len(seen.names) == 3)
+        seen.app.post_message(Paste("curl\nq"))
+        await seen.until(lambda: seen.names == ["curl"])
+        assert seen.words("keys").startswith("filter: curl_")
+        await seen.pilot.press("space", *"\u05d0", "enter")
+        assert "/curl \ufffd" in seen.words("status")
+
+    watch(Exporter(), story)
 
 
 def test_pause() -> None:
