@@ -46,6 +46,8 @@ NORMAL: Final = Style()
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MAX_WANTED: Final = 256
 """Characters of a filter."""
+ENDS: Final = ("enter", "ctrl+j", "escape")
+"""Keys that end the filter. Enter is Ctrl-J if it was pressed before the terminal was ours."""
 KEYS: Final = "? help  q quit  p t s h e g view  < > sort  r reverse  / filter  i bits  space pause"
 HELP: Final = """\
 p t s h e g   processes, threads, sockets, hosts, exits, groups
@@ -270,9 +272,9 @@ class Top(App[int]):
     def _write(self, event: Key) -> bool:
         """Change the filter; tell whether the key was for that."""
         wanted = self._choice.wanted
-        if event.key in {"enter", "escape"}:
+        if event.key in ENDS:
             self._edit(on=False)
-            return event.key == "enter"
+            return event.key != "escape"
         if event.key == "backspace":
             self._want(wanted[:-1])
         elif event.key == "ctrl+u":
