@@ -12,6 +12,7 @@ import struct
 import subprocess
 import termios
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyte
@@ -109,12 +110,17 @@ class Terminal:
         self.expect(begin)
         return next(words for line in self.lines if begin in (words := line.split()))
 
-    def wait(self) -> int:
-        """Wait until the program has ended, and all is read."""
-        status = self.process.wait(PATIENCE)
-        os.close(self._theirs)
-        self._reader.join(PATIENCE)
-        return status
+    @property
+    def is_stopped(self) -> bool:
+        """Tell whether the program is stopped, as by job control."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] == "T"
+
+    def hang_up(self) -> None:
+        """Close the terminal."""
+        for fd in (self._theirs, self._ours):
+            os.close(fd)
+        self._theirs = self._ours = -1  # whoever opens something next has these numbers
 
     def end(self, keys: str = "q") -> int:
         """Press keys, and return the exit status."""

@@ -6,12 +6,15 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from exporter import client
 from exporter.api import ANSWERS
 from exporter.config.flags import RESERVED
 from exporter.model import PROTOCOLS
@@ -415,6 +418,43 @@ def test_no_exporter_at_all() -> None:
         assert screen.end() == 0
     message = program.refusal(program.run("top", "--batch", "--web.listen-address", nobody), 1)
     assert "no exporter answers at http://" in message
+
+
+def test_an_exporter_that_stalls() -> None:
+    """It delays no key, nor the end."""
+    with socket.create_server((program.LOCAL, 0)) as silent:
+        address = f"{program.LOCAL}:{silent.getsockname()[1]}"
+        with terminal.top(address, *QUICK) as screen:
+            screen.expect("waiting for the exporter")
+            screen.press("g")
+            screen.expect("groups  ")
+            begin = time.monotonic()
+            assert screen.end() == 0
+            assert time.monotonic() - begin < client.TIMEOUT_SECONDS / 2
+            assert screen.is_as_before
+
+
+def test_a_terminal_that_is_closed(full: Program) -> None:
+    """The program ends with it."""
+    with terminal.top(full.address, *QUICK) as screen:
+        screen.expect("python")
+        screen.hang_up()
+        assert screen.process.wait(PATIENCE) != 0
+
+
+def test_suspended(known: tuple[Program, Process], name: str) -> None:
+    """Ctrl-Z gives the terminal back, and the shell's `fg` takes it again."""
+    exporter, _ = known
+    with terminal.top(exporter.address, *QUICK, "--filter", name) as screen:
+        screen.expect(f" {name} ")
+        screen.press("\x1a")
+        wait_until(lambda: screen.is_stopped, "it is stopped")
+        assert screen.is_as_before
+        screen.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: not screen.is_as_before, "it has the terminal")
+        screen.expect(f" {name} ")
+        assert screen.end() == 0
+        assert screen.is_as_before
 
 
 def test_an_older_exporter(full: Program) -> None:
