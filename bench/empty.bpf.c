@@ -24,6 +24,7 @@ EMPTY(empty_receiver, "tp_btf/sock_recv_length", 0)
 EMPTY(empty_state, "tp_btf/inet_sock_set_state", 0)
 EMPTY(empty_queue, "tp_btf/net_dev_queue", 0)
 EMPTY(empty_drop, "tp_btf/kfree_skb", 0)
+EMPTY(empty_device, "tc", -1) /* on to the next */
 
 /* The price of one call out of a program, which differs much from one machine, or minute, to the next. */
 SEC("tp_btf/net_dev_queue")

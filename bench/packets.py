@@ -83,6 +83,9 @@ class Empty:
         program = bpf.bpf_object__next_program(opened, None)
         while program:
             hook = bpf.bpf_program__section_name(program).decode()
+            if hook == "tc":  # of forward.py
+                program = bpf.bpf_object__next_program(opened, program)
+                continue
             if hook.startswith("cgroup"):
                 link = bpf.pointer("bpf_program__attach_cgroup", program, cgroup_fd, error=fail)
             else:
@@ -174,6 +177,7 @@ def main() -> None:
     parser.add_argument("objects", nargs="*", type=Path, default=[OBJECT], metavar="OBJECT")
     parser.add_argument("--loads", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--remotes", nargs="+", type=remote, default=[], metavar="PREFIX=CLASS")
+    parser.add_argument("--hosts", action="store_true", help="count by IP address, too")
     parser.add_argument("--compat", action="store_true", help="nothing waits in the sockets")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each load in each round")
@@ -190,6 +194,7 @@ def main() -> None:
                     options = Options(
                         object_path=path,
                         remotes=tuple(arguments.remotes),
+                        max_hosts=4099 * arguments.hosts,
                         compat=arguments.compat,
                     )
                     measured = measure(options, empty, load, arguments.loads, arguments.seconds)

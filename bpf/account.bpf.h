@@ -8,39 +8,15 @@
 #ifndef NETATOP_ACCOUNT_H
 #define NETATOP_ACCOUNT_H
 
+#include "add.bpf.h"
 #include "maps.bpf.h"
-
-static __always_inline void lose(enum loss what)
-{
-	__u32 key = what;
-	__u64 *count = bpf_map_lookup_elem(&lost, &key);
-
-	if (count)
-		__sync_fetch_and_add(count, 1);
-}
-
-static __always_inline void add_traffic(struct counters *counters, __u32 protocol, __u32 direction,
-					struct traffic traffic)
-{
-	struct traffic *to;
-
-	if (protocol >= PROTOCOLS || direction >= DIRECTIONS)
-		return; /* for the verifier: no caller has others */
-	to = &counters->of[protocol][direction];
-	__sync_fetch_and_add(&to->packets, traffic.packets);
-	__sync_fetch_and_add(&to->bytes, traffic.bytes);
-}
 
 static __always_inline void add_remote(struct task *task, __u32 remote, __u32 direction,
 				       struct traffic traffic)
 {
-	struct traffic *to;
-
 	if (!settings.count_remotes || remote >= REMOTES || direction >= DIRECTIONS)
 		return;
-	to = &task->remotes[remote][direction];
-	__sync_fetch_and_add(&to->packets, traffic.packets);
-	__sync_fetch_and_add(&to->bytes, traffic.bytes);
+	add(&task->remotes[remote][direction], traffic);
 }
 
 static __always_inline void account_unidentified(enum reason reason, __u32 protocol,

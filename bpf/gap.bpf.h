@@ -6,7 +6,7 @@
 #ifndef NETATOP_GAP_H
 #define NETATOP_GAP_H
 
-#include "account.bpf.h"
+#include "local.bpf.h"
 #include "packet.bpf.h"
 
 static __always_inline void count_for_kernel(struct sk_buff *skb, enum direction direction)
@@ -14,9 +14,9 @@ static __always_inline void count_for_kernel(struct sk_buff *skb, enum direction
 	const unsigned char *ip_header = skb->head + skb->network_header;
 	struct traffic traffic = buffer_traffic(skb, ip_header);
 
-	account_unidentified(REASON_KERNEL,
-			     protocol_of(find_transport(ip_header, read_memory).protocol),
-			     direction, traffic);
+	account_unclaimed(ip_header, REASON_KERNEL,
+			  protocol_of(find_transport(ip_header, read_memory).protocol), direction,
+			  traffic);
 }
 
 /* A socket that the filters run for: neither half open nor in TIME_WAIT (include/net/sock.h, sk_fullsock) */
@@ -47,8 +47,6 @@ static __always_inline bool is_filtered(struct sock *sender, struct sock *owner)
 	return full && full == full_sock(owner);
 }
 
-#define ICMP_ECHO_REPLY 0
-#define ICMPV6_ECHO_REPLY 129
 #define IPPROTO_IGMP 2
 
 /*

@@ -43,6 +43,7 @@
 #define SIGNAL_GROUP_EXIT 0x00000004
 /* include/net/tcp_states.h */
 #define TCP_SYN_SENT 2
+#define TCP_SYN_RECV 3
 #define TCP_TIME_WAIT 6
 #define TCP_CLOSE 7
 #define TCP_LISTEN 10
@@ -58,6 +59,12 @@
 #define EEXIST 17
 #define EINVAL 22
 #define ENOPROTOOPT 92
+/* include/uapi/linux/pkt_cls.h, icmp.h, icmpv6.h */
+#define TC_ACT_UNSPEC (-1)
+#define ICMP_ECHO_REPLY 0
+#define ICMP_ECHO 8
+#define ICMPV6_ECHO 128
+#define ICMPV6_ECHO_REPLY 129
 /* include/uapi/linux/capability.h, include/linux/socket.h */
 #define CAP_NET_ADMIN 12
 #define SOL_IP 0

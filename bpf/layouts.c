@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /* One object of each type of the contract, so that the compiler describes all of them. */
+#include "forward.h"
 #include "netatop.h"
 #include "watch.h"
 
@@ -9,6 +10,11 @@ struct socket_summary socket_summary_;
 struct counters counters_;
 struct settings settings_;
 struct remote_prefix remote_prefix_;
+struct host_key host_key_;
+struct host host_;
+struct flow_key flow_key_;
+struct flow flow_;
+struct forward_settings forward_settings_;
 struct life life_;
 struct life_filter life_filter_;
 struct life_key life_key_;

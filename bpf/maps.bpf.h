@@ -147,13 +147,6 @@ struct {
 	__type(value, struct counters);
 } unidentified SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, LOSSES);
-	__type(key, __u32);
-	__type(value, __u64);
-} lost SEC(".maps");
-
 /* What the program `adopt` has done; the loader gives it room when there is something to adopt. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -219,10 +212,18 @@ struct {
 	__type(value, __u64);
 } boot_time SEC(".maps");
 
+/* Nonzero: the walk writes a record of each socket, whatever the settings say. User space sets it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} listing SEC(".maps");
+
 /* Scratch of the walk over all sockets, of which one runs at a time. */
 struct walk {
-	__u64 session; /* its id */
 	struct socket_summary summary;
+	__u64 list; /* nonzero: with a record of each socket */
 };
 
 struct {

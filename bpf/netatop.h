@@ -27,6 +27,10 @@ enum loss {
 	LOSS_SOCKET_MEMORY,	/* the kernel refused a socket its storage */
 	LOSS_PROGRAM_RECURSION, /* a program was skipped: the kernel counts them; here those of
 				   earlier versions */
+	LOSS_HOST_FULL,		/* a packet's address found no room in the table of addresses */
+	LOSS_HOST_MEMORY,	/* the kernel had no memory for it */
+	LOSS_CONNECTION_FULL,
+	LOSS_CONNECTION_MEMORY,
 	LOSSES
 };
 
@@ -54,6 +58,26 @@ struct counters {
 struct remote_prefix {
 	__u32 bits;
 	__u8 address[16]; /* network byte order */
+};
+
+/*
+ * An IP address and what it has received and transmitted, seen from itself. It is this host's own, or it
+ * is behind one of this host's devices. Of the table `hosts`, each processor has values of its own.
+ */
+struct host_key {
+	__u8 address[16]; /* network byte order, IPv4 mapped into IPv6 */
+	__u32 device;	  /* its index, or one of these: */
+};
+
+#define HOST_LOCAL 0U	      /* this host's own */
+#define HOST_REST 0xffffffffU /* all those that found no room; without an address */
+
+struct host {
+	struct counters counters;
+	__u64 last_time_ns;	      /* of use, since boot, to the tick */
+	__u64 tick;		      /* then */
+	__u64 walk;		      /* the last that has found connections of it, */
+	__u32 connections[PROTOCOLS]; /* and how many; of this host's own */
 };
 
 /* What TCP says of its own sockets: another layer, never added to `counters`. */
@@ -128,6 +152,7 @@ struct socket_record {
 /* What `walk_sockets` writes last. */
 struct socket_summary {
 	__u64 sockets[PROTOCOLS];
+	__u64 session; /* of the walk */
 };
 
 /*
@@ -155,6 +180,7 @@ struct settings {
 	__u64 remotes_digest; /* of the prefixes, so that two sets of programs differ if these do */
 	__u32 answer_netatop; /* see compat.bpf.h; nothing waits in a socket then */
 	__u32 know_sender;    /* when a send has ended: own_sender is attached */
+	__u64 max_hosts;      /* addresses; 0: they are not counted */
 };
 
 #pragma clang diagnostic pop

@@ -141,12 +141,6 @@ static __noinline __u32 skb_header_length(struct __sk_buff *skb)
 	return header_length(skb, read_skb);
 }
 
-/* For raw sockets, whose packets need not be of the socket's own protocol. */
-static __noinline __u32 skb_protocol(struct __sk_buff *skb)
-{
-	return protocol_of(find_transport(skb, read_skb).protocol);
-}
-
 static __always_inline struct traffic skb_traffic(struct __sk_buff *skb)
 {
 	struct traffic traffic = {1, skb->len};

@@ -3,35 +3,8 @@
 #ifndef NETATOP_REMOTE_H
 #define NETATOP_REMOTE_H
 
+#include "address.bpf.h"
 #include "maps.bpf.h"
-#include "packet.bpf.h"
-
-/* IPv4 mapped into IPv6, network byte order. */
-union address {
-	__u64 half[2];
-	__be32 quarter[4];
-};
-
-static __always_inline union address mapped(__be32 ipv4)
-{
-	union address address;
-
-	address.half[0] = 0;
-	address.quarter[2] = bpf_htonl(0xffff);
-	address.quarter[3] = ipv4;
-	return address;
-}
-
-/* Where the remote address stands in the IP header: it is the source of what is received. */
-static __always_inline __u32 ipv4_place(__u32 direction)
-{
-	return direction == DIRECTION_RECEIVE ? 12 : 16;
-}
-
-static __always_inline __u32 ipv6_place(__u32 direction)
-{
-	return direction == DIRECTION_RECEIVE ? 8 : 24;
-}
 
 /*
  * State of a found_remote. Only its own processor writes it, and may be interrupted there by another
@@ -97,18 +70,7 @@ static __always_inline __u32 find_remote(union address address)
 /* Where the header is not there to be looked at, or there is no lane. */
 static __noinline __u32 read_remote(struct __sk_buff *skb, __u32 direction)
 {
-	union address address = {};
-	__be32 ipv4 = 0;
-	__u8 version = 0;
-
-	read_skb(skb, 0, &version, sizeof(version));
-	if (version >> 4 == 4) {
-		read_skb(skb, ipv4_place(direction), &ipv4, sizeof(ipv4));
-		address = mapped(ipv4);
-	} else {
-		read_skb(skb, ipv6_place(direction), &address, sizeof(address));
-	}
-	return find_remote(address);
+	return find_remote(read_address(skb, remote_side(direction), read_skb));
 }
 
 /*
@@ -140,10 +102,10 @@ static __always_inline __u32 skb_remote(struct __sk_buff *skb, struct lane *lane
 	union address address;
 
 	if (ip + IPV4_HEADER <= end && ip[0] >> 4 == 4)
-		return ipv4_remote(lane, *(__be32 *)(ip + ipv4_place(direction)));
+		return ipv4_remote(lane, *(__be32 *)(ip + ipv4_place(remote_side(direction))));
 	if (ip + IPV6_HEADER > end)
 		return read_remote(skb, direction);
-	__builtin_memcpy(&address, ip + ipv6_place(direction), sizeof(address));
+	__builtin_memcpy(&address, ip + ipv6_place(remote_side(direction)), sizeof(address));
 	return find_remote(address);
 }
 

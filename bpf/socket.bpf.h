@@ -8,6 +8,7 @@
 #define NETATOP_SOCKET_H
 
 #include "account.bpf.h"
+#include "local.bpf.h"
 #include "packet.bpf.h"
 #include "remote.bpf.h"
 #include "task.bpf.h"
@@ -444,6 +445,7 @@ static __always_inline void bequeath(struct sock *sk, struct task_struct *task)
 static __always_inline void change_state(struct sock *sk, int old_state, int new_state)
 {
 	struct task_struct *task;
+	struct kind kind;
 
 	if (is_subflow(sk))
 		return; /* counted above */
@@ -455,6 +457,11 @@ static __always_inline void change_state(struct sock *sk, int old_state, int new
 		begin_connection(sk, task);
 		if (new_state == TCP_LISTEN)
 			bequeath(sk, task);
+	} else if (settings.max_hosts && old_state == TCP_SYN_RECV &&
+		   !bpf_sk_storage_get(&meters, sk, 0, 0)) {
+		/* A connection, to be counted as one though nothing was sent through it yet. */
+		kind = kind_of(sk);
+		open_accepted(sk, &kind);
 	}
 }
 
@@ -662,6 +669,8 @@ static __always_inline int count(struct __sk_buff *skb, enum direction direction
 		add_packet(skb, meter, direction, skb_traffic(skb));
 	else
 		count_aside(skb, direction);
+	if (sk)
+		count_local(skb, direction, meter);
 	return 1; /* let it pass */
 }
 

@@ -4,6 +4,7 @@
 #define NETATOP_STRAY_H
 
 #include "account.bpf.h"
+#include "local.bpf.h"
 #include "packet.bpf.h"
 #include "task.bpf.h"
 
@@ -50,7 +51,8 @@ static __always_inline void count_stray(struct sk_buff *skb, enum reason reason)
 	/* An echo reply without a ping socket may have gone to a raw one, which counted it. */
 	if (protocol == PROTOCOL_ICMP)
 		return;
-	account_unidentified(reason, protocol, DIRECTION_RECEIVE, buffer_traffic(skb, ip_header));
+	account_unclaimed(ip_header, reason, protocol, DIRECTION_RECEIVE,
+			  buffer_traffic(skb, ip_header));
 }
 
 /*

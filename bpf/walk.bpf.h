@@ -4,6 +4,7 @@
 #define NETATOP_WALK_H
 
 #include "life.bpf.h"
+#include "local.bpf.h"
 #include "socket.bpf.h"
 #include "stray.bpf.h"
 
@@ -16,6 +17,13 @@
  * Since bpf_selem_unlink_nofail() (7.x) that iterator itself follows a null pointer when a socket
  * is freed under it. Such kernels get the other: over the files of all tasks, which are held.
  */
+/* Closed, and not freed yet: no descriptor leads to it, nor a packet, as to TCP that is still ending. */
+static __always_inline bool is_gone(struct meter *meter, __u32 state)
+{
+	return !meter->raw && meter->lane[DIRECTION_RECEIVE].word & LANE_AT_ONCE &&
+	       (state == TCP_CLOSE || meter->protocol != PROTOCOL_TCP);
+}
+
 /* Nonzero: there was no room for the record. */
 static __always_inline long write_socket(struct seq_file *seq, struct sock *sk, struct meter *meter)
 {
@@ -29,9 +37,7 @@ static __always_inline long write_socket(struct seq_file *seq, struct sock *sk, 
 	record.local_port = common->skc_num;
 	record.remote_port = bpf_ntohs(common->skc_dport);
 	record.state = common->skc_state;
-	/* Closed, and not freed yet: no descriptor and no packet leads to it any more. */
-	if (record.state == TCP_CLOSE && !meter->raw &&
-	    meter->lane[DIRECTION_RECEIVE].word & LANE_AT_ONCE)
+	if (is_gone(meter, record.state))
 		return 0;
 	if (record.family == AF_INET) {
 		*(__be32 *)record.local_address = common->skc_rcv_saddr;
@@ -68,12 +74,46 @@ static __always_inline struct walk *this_walk(struct bpf_iter_meta *meta)
 {
 	__u32 zero = 0;
 	struct walk *walk = bpf_map_lookup_elem(&walks, &zero);
+	__u64 *wanted;
 
-	if (walk && walk->session != meta->session_id) {
+	if (walk && walk->summary.session != meta->session_id) {
+		wanted = bpf_map_lookup_elem(&listing, &zero);
 		__builtin_memset(walk, 0, sizeof(*walk));
-		walk->session = meta->session_id;
+		walk->summary.session = meta->session_id;
+		walk->list = settings.list_sockets || (wanted && *wanted);
 	}
 	return walk;
+}
+
+/* One more connection of its address, in this walk over all sockets. */
+static __always_inline void count_connection(struct sock *sk, struct meter *meter, __u64 session)
+{
+	struct sock_common *common = &sk->__sk_common;
+	union address local = {}, remote = {};
+	struct host_key key;
+	struct host *host;
+
+	if (!settings.max_hosts || meter->protocol >= PROTOCOLS)
+		return;
+	if (common->skc_family == AF_INET) {
+		local = mapped(common->skc_rcv_saddr);
+		remote.quarter[3] = common->skc_daddr;
+	} else {
+		BPF_CORE_READ_INTO(&local, common, skc_v6_rcv_saddr.in6_u.u6_addr8);
+		BPF_CORE_READ_INTO(&remote, common, skc_v6_daddr.in6_u.u6_addr8);
+	}
+	if ((!remote.half[0] && !remote.half[1]) || is_gone(meter, common->skc_state) ||
+	    !is_still(sk, meter))
+		return;
+	key = host_key(local, HOST_LOCAL);
+	host = find_host(&key);
+	if (!host)
+		return;
+	if (host->walk != session) {
+		host->walk = session;
+		__builtin_memset(host->connections, 0, sizeof(host->connections));
+	}
+	host->connections[meter->protocol & (PROTOCOLS - 1)]++;
 }
 
 /* A record that finds no room is visited again at the next read, so it is counted when it is written. */
@@ -83,7 +123,7 @@ static __always_inline void visit_socket(struct bpf_iter_meta *meta, struct sock
 	struct walk *walk = this_walk(meta);
 	bool used;
 
-	if (!walk || meter->walk == walk->session)
+	if (!walk || meter->walk == walk->summary.session)
 		return; /* two tasks may hold one socket */
 	settle(meter);
 	if (sk)
@@ -93,12 +133,13 @@ static __always_inline void visit_socket(struct bpf_iter_meta *meta, struct sock
 			forget_thread(meter, how);
 	used = meter->lane[DIRECTION_RECEIVE].settled_packets ||
 	       meter->lane[DIRECTION_TRANSMIT].settled_packets;
-	if (settings.list_sockets && sk && used && has_user(meter) &&
-	    write_socket(meta->seq, sk, meter))
+	if (walk->list && sk && used && has_user(meter) && write_socket(meta->seq, sk, meter))
 		return;
-	meter->walk = walk->session;
+	meter->walk = walk->summary.session;
 	if (has_user(meter) && meter->protocol < PROTOCOLS)
 		walk->summary.sockets[meter->protocol]++;
+	if (sk && has_user(meter))
+		count_connection(sk, meter, meter->walk);
 }
 
 static __always_inline void visit_file(struct bpf_iter_meta *meta, struct file *file)

@@ -21,6 +21,8 @@ from exporter import (
     doctor,
     exit_log,
     exits,
+    hosts,
+    hosts_api,
     log,
     metrics,
     reload,
@@ -75,6 +77,14 @@ the keys. With --batch, print tables on standard output, exact and in full, for 
 STATUS: Final = "Print the totals of the exporter that runs on this host, as /proc/netatop did."
 EXITS: Final = """\
 Print the finished processes that had used the network, as the exporter on this host knows them.
+"""
+HOSTS: Final = """\
+Print the IP addresses of this host, and those behind it, with what they have received and
+transmitted; of a single address, by protocol. The exporter must count them (--collector.hosts).
+"""
+CONNECTIONS: Final = """\
+Print the connections of an IP address of this host, behind it, or anywhere, with packets and bytes
+in both directions and the process that has them, as the exporter on this host knows them.
 """
 WATCH: Final = """\
 Print fork, exec, exit, abort (killed by a signal), thread_create and thread_exit as they happen,
@@ -172,6 +182,20 @@ def _parse(words: list[str]) -> argparse.Namespace:
             (_exits_flags, _place_flags),
         ),
         (
+            "hosts",
+            "list IP addresses and their traffic",
+            HOSTS,
+            list_hosts,
+            (_hosts_flags, _place_flags),
+        ),
+        (
+            "connections",
+            "list the connections of an IP address",
+            CONNECTIONS,
+            list_connections,
+            (_connections_flags, _place_flags),
+        ),
+        (
             "watch",
             "print events in the lives of processes",
             WATCH,
@@ -256,6 +280,7 @@ def _kernel_flags(parser: argparse.ArgumentParser) -> None:
         ("threads", True, "count threads, and show the busiest of all groups"),
         ("sockets", True, "show the busiest sockets of all groups, with their addresses"),
         ("remotes", True, "count by class of remote address too: loopback, lan, internet, yours"),
+        ("hosts", True, "count by IP address of this host too, and its connections"),
         ("lifecycle", True, "count forks, execs, exits and aborts, and threads that come and go"),
         (
             "netfilter",
@@ -333,6 +358,32 @@ def _exits_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--follow", action="store_true", help="go on with those that end from now on, until Ctrl-C"
     )
+    _json_flag(parser)
+
+
+def _hosts_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "address",
+        metavar="ADDRESS",
+        nargs="?",
+        type=functools.partial(hosts_api.network, "ADDRESS"),
+        help="this one in detail, or those of a prefix as 10.0.0.0/8 (default: all)",
+    )
+    parser.add_argument("--count", action="store_true", help="print only how many there are")
+    _json_flag(parser)
+
+
+def _connections_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "address",
+        metavar="ADDRESS",
+        type=functools.partial(hosts_api.network, "ADDRESS"),
+        help="the address, or a prefix as 10.0.0.0/8",
+    )
+    _json_flag(parser)
+
+
+def _json_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", dest="as_json", action="store_true", help="print each as a line of JSON"
     )
@@ -384,9 +435,7 @@ def _watch_flags(parser: argparse.ArgumentParser) -> None:
         type=functools.partial(flags.command, "--comm"),
         help="of processes and threads with this command name",
     )
-    parser.add_argument(
-        "--json", dest="as_json", action="store_true", help="print each as a line of JSON"
-    )
+    _json_flag(parser)
 
 
 def _wait_flags(parser: argparse.ArgumentParser) -> None:
@@ -464,6 +513,9 @@ def _options(chosen: flags.Flags, settings: Settings) -> Options:
         count_threads=settings.shows_threads,
         remotes=settings.classes.prefixes if settings.classes else (),
         list_sockets=settings.shows_sockets,
+        max_hosts=settings.hosts.addresses if settings.hosts else 0,
+        devices=settings.hosts.devices if settings.hosts else (),
+        max_connections=settings.hosts.connections if settings.hosts else 0,
         lifecycle=chosen.lifecycle,
         netfilter=chosen.netfilter,
         compat=chosen.compat_netatop,
@@ -501,6 +553,8 @@ def serve(parsed: argparse.Namespace) -> int:
         reloader = Reloader(chosen, collector, tracer.cgroup_path)
         if chosen.enable_lifecycle:
             server.reload = reloader.reload
+        server.counts_hosts = settings.hosts is not None
+        server.connections = collector.connections
         server.report, server.expose = collector.report, collector.expose
         logger.info(
             "%s serves http://%s%s", PROGRAM, server.listens.reachable, chosen.telemetry_path
@@ -578,6 +632,25 @@ def show_top(parsed: argparse.Namespace) -> int:
     )
 
 
+def list_hosts(parsed: argparse.Namespace) -> int:
+    """Print the IP addresses that a running exporter knows."""
+    where = _flags(parsed).listen_address
+    if parsed.count:
+        print(hosts.count(where, parsed.address, as_json=parsed.as_json))
+        return 0
+    for line in hosts.listing(where, parsed.address, as_json=parsed.as_json):
+        print(line)
+    return 0
+
+
+def list_connections(parsed: argparse.Namespace) -> int:
+    """Print the connections that a running exporter knows."""
+    where = _flags(parsed).listen_address
+    for line in hosts.connections(where, parsed.address, as_json=parsed.as_json):
+        print(line)
+    return 0
+
+
 def watch_events(parsed: argparse.Namespace) -> int:
     """Print events until Ctrl-C."""
     chosen = Filter(
@@ -638,6 +711,8 @@ def _collector(tracer: CoreTracer, settings: Settings, max_exits: int = 0) -> Co
     )
     namer = reload.namer(settings, tracer.cgroup_path)
     ledger = Ledger(namer, settings.limits.groups, max_exits, settings.class_names)
+    if settings.hosts:
+        ledger.hosts.idle_ns = settings.hosts.idle_minutes * 60 * 10**9
     remembered = tracer.recall()
     try:
         if remembered:

@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -29,7 +29,16 @@ if TYPE_CHECKING:
     from exporter.attribution.namer import Namer
     from exporter.config.settings import Settings
     from exporter.kernel.tracer import Tracer
-    from exporter.model import ExitedProcess, Member, ProgramStatus, Report, Snapshot, SocketWalk
+    from exporter.model import (
+        Connection,
+        ExitedProcess,
+        Member,
+        ProgramStatus,
+        Report,
+        Snapshot,
+        SocketRecord,
+        SocketWalk,
+    )
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -41,6 +50,14 @@ class ExitLog(metrics.Log, Protocol):
     def add(self, entries: Iterable[ExitedProcess]) -> None:
         """Take entries; never waits."""
         ...
+
+
+class Connections(NamedTuple):
+    """Every connection at one instant: this host's own by their sockets, and those behind it."""
+
+    snapshot: Snapshot
+    sockets: tuple[SocketRecord, ...]
+    forwarded: tuple[Connection, ...]
 
 
 class Collector:
@@ -93,6 +110,22 @@ class Collector:
         with self._lock:
             return None if self._closed else self._attribute(*self._read())
 
+    def connections(self) -> Connections | None:
+        """Read, attribute, and list every connection; None as `report`."""
+        with self._lock:
+            if self._closed:
+                return None
+            walk, snapshot = self._read(list_sockets=True)
+            report = self._attribute(walk, snapshot)
+            if walk is None or snapshot is None or report is None:
+                return None
+            try:
+                forwarded = tuple(self._tracer.connections())
+            except NetatopError as error:
+                log.error("connections: %s", error)  # noqa: TRY400 (it says all there is to say)
+                return None
+            return Connections(snapshot, walk.sockets, forwarded)
+
     def configure(self, settings: Settings, namer: Namer) -> None:
         """Name and bound in another way from now on; what was counted stays where it is."""
         with self._lock:
@@ -122,8 +155,8 @@ class Collector:
             *self._own_process.collect(),
         ]
 
-    def _read(self) -> tuple[SocketWalk | None, Snapshot | None]:
-        walk = self._stage("settle", self._tracer.settle)
+    def _read(self, *, list_sockets: bool = False) -> tuple[SocketWalk | None, Snapshot | None]:
+        walk = self._stage("settle", lambda: self._tracer.settle(list_sockets=list_sockets))
         return walk, self._stage("read", self._tracer.read)
 
     def _families(
@@ -181,6 +214,8 @@ class Collector:
                 self._tracer.remember(memory.dump(self._ledger.memory))
             # What the ledger has accounted for, and remembers, may go, and no earlier.
             self._tracer.forget(report.forgettable)
+            for host in report.idle_hosts:
+                self._ledger.hosts.leave(self._tracer.forget_host(host.address, host.device))
             return report
 
         return self._stage("attribute", attribute)

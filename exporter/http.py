@@ -20,7 +20,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final
 
-from exporter import __version__, api
+from exporter import __version__, api, hosts_api
 from exporter.errors import ConfigError, ServeError
 from exporter.negotiation import OPENMETRICS, TEXT, wants_gzip, wants_openmetrics
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
+    from exporter.collector import Connections
     from exporter.config.flags import Address
     from exporter.model import Report
 
@@ -77,6 +78,10 @@ class Server(ThreadingHTTPServer):
         self._address = address
         self.report: Callable[[], Report | None] | None = None
         """Reads and attributes, without an exposition; None as `expose`."""
+        self.connections: Callable[[], Connections | None] | None = None
+        """Lists connections; None as `expose`."""
+        self.counts_hosts = False
+        """Traffic is counted by IP address."""
         self.expose: Callable[[bool, str], bytes] | None = None
         """Scrapes; as OpenMetrics or not, for whom. None until the kernel programs are attached."""
         self.reload: Callable[[], None] | None = None
@@ -193,6 +198,10 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
         elif path in api.ANSWERS:
             self._report(api.ANSWERS[path], query)
+        elif path == hosts_api.HOSTS:
+            self._hosts(query)
+        elif path == hosts_api.CONNECTIONS:
+            self._connections(query)
         elif path == RELOAD:
             self._say(HTTPStatus.METHOD_NOT_ALLOWED, f"accepted is POST {RELOAD}")
         elif path == "/healthz":
@@ -245,6 +254,28 @@ class Handler(BaseHTTPRequestHandler):
             return
         try:
             self._answer(HTTPStatus.OK, "application/json", answer(report, query))
+        except ConfigError as error:
+            self._say(HTTPStatus.BAD_REQUEST, str(error))
+
+    def _hosts(self, query: str) -> None:
+        report = self.server.report and self.server.report()
+        if not report:
+            self._say(HTTPStatus.SERVICE_UNAVAILABLE, "not ready yet")
+            return
+        try:
+            body = hosts_api.hosts(report, query, counted=self.server.counts_hosts)
+            self._answer(HTTPStatus.OK, "application/json", body)
+        except ConfigError as error:
+            self._say(HTTPStatus.BAD_REQUEST, str(error))
+
+    def _connections(self, query: str) -> None:
+        found = self.server.connections and self.server.connections()
+        if not found:
+            self._say(HTTPStatus.SERVICE_UNAVAILABLE, "not ready yet")
+            return
+        try:
+            body = hosts_api.connections(found, query)
+            self._answer(HTTPStatus.OK, "application/json", body)
         except ConfigError as error:
             self._say(HTTPStatus.BAD_REQUEST, str(error))
 

@@ -93,6 +93,8 @@ def families(
         yield from _traffic_families(report)
         yield from _exit_families(report)
     yield from _member_families(shown)
+    if report is not None and "host" in shown:
+        yield _connections(report, shown["host"])
     if walk is not None:
         yield _gauge(
             "sockets",
@@ -241,6 +243,8 @@ SOCKET: Final = (
     "remote_address",
     "remote_port",
 )
+HOST: Final = ("address", "device")
+NO_CONNECTIONS: Final = (0,) * len(PROTOCOLS)
 REST: Final = "`other` holds what no series of its own could show"
 
 
@@ -255,8 +259,37 @@ def _member_families(shown: Mapping[str, Sequence[Member]]) -> Iterator[Family]:
         elif kind == "thread":
             rows = [(m.labels, m.traffic) for m in members]
             yield from _traffic("thread_", f"of one thread; {REST}", THREAD, rows, sparse=True)
+        elif kind == "host":
+            rows = [(m.labels, m.traffic) for m in members]
+            meaning = (
+                "of one IP address, as itself sees it: this host's own, or behind the device that "
+                f"is named; {REST}"
+            )
+            yield from _traffic("host_", meaning, HOST, rows, sparse=True)
         else:
             yield from _socket_families(members)
+
+
+def _connections(report: Report, shown: Sequence[Member]) -> Family:
+    """Return how many each of these addresses has; the last is `other`."""
+    there: dict[Labels, tuple[int, ...]] = {
+        (host.address, host.device): host.connections for host in report.hosts
+    }
+    *named, other = (member.labels for member in shown)
+    rows = [(labels, there.pop(labels, NO_CONNECTIONS)) for labels in named]
+    rest = zip(NO_CONNECTIONS, *there.values(), strict=True)
+    rows.append((other, tuple(map(sum, rest))))
+    return _gauge(
+        "host_connections",
+        "Connections of one IP address now: sockets that have a remote address, or what was seen "
+        f"at the device; {REST}.",
+        (*HOST, "protocol"),
+        (
+            ((*labels, protocol), count)
+            for labels, counts in rows
+            for protocol, count in zip(PROTOCOLS, counts, strict=True)
+        ),
+    )
 
 
 def information(rows: Iterable[Labels]) -> Iterator[Family]:
@@ -468,6 +501,7 @@ EACH: Final = {
     "process": len(NO_TRAFFIC) + 1,
     "thread": len(ZERO),
     "socket": WIDTH + len(NO_TCP),
+    "host": len(ZERO) + len(PROTOCOLS),
 }
 """Series of one member, at most: what finished processes of a group had used counts with it."""
 OF_OTHER: Final = {"process": len(NO_TRAFFIC), "socket": len(NO_TRAFFIC)}

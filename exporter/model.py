@@ -103,7 +103,7 @@ class RoundTrips(NamedTuple):
     sum_us: int
 
 
-KINDS: Final = ("process", "thread", "socket")
+KINDS: Final = ("process", "thread", "socket", "host")
 """What is bounded: only the busiest have series."""
 ROUND_TRIP_BOUNDS_US: Final = tuple(64 << 2 * i for i in range(9))
 """Upper bounds, inclusive, as bpf/netatop.h has them."""
@@ -242,6 +242,40 @@ class SocketWalk(NamedTuple):
     """Those that have carried packets, if the tracer was asked to list them."""
 
 
+class HostRecord(NamedTuple):
+    """An IP address: this host's own, or one behind it."""
+
+    address: str
+    """Empty: all those that found no room."""
+    device: str
+    """The one that leads to it; empty: it is this host's own."""
+    counters: Counters
+    """Received and transmitted as the address itself sees it."""
+    last_ns: int
+    """Of use, since boot."""
+    connections: tuple[int, ...] = (0, 0, 0, 0)
+    """Now, by PROTOCOLS."""
+
+
+class Connection(NamedTuple):
+    """One of an address behind this host; of ICMP, an echo: its identifier is the port."""
+
+    address: str
+    port: int
+    peer_address: str
+    peer_port: int
+    protocol: str
+    device: str
+    traffic: tuple[int, ...]
+    """Of the address: packets and bytes received, and transmitted."""
+    is_open: bool
+    opened_by_peer: bool
+    """By whoever sent the first packet that was seen."""
+    first_ns: int
+    """Since boot, as the next."""
+    last_ns: int
+
+
 class ProgramStatus(NamedTuple):
     """One kernel program."""
 
@@ -274,6 +308,8 @@ class Snapshot:
     tables: tuple[TableStatus, ...]
     lives: Mapping[LifeKey, tuple[int, ...]] = field(default_factory=dict)
     """Events by LIFE_EVENTS, where they are counted."""
+    hosts: tuple[HostRecord, ...] = ()
+    """IP addresses, where they are counted."""
 
 
 Traffic: TypeAlias = tuple[int, ...]
@@ -282,7 +318,7 @@ NO_TRAFFIC: Final[Traffic] = (*ZERO, *NO_TCP)
 
 
 class Member(NamedTuple):
-    """A process, thread or socket that may have series of its own."""
+    """A process, thread, socket or IP address that may have series of its own."""
 
     labels: tuple[str, ...]
     """Values of those that its families have, without the protocol."""
@@ -355,6 +391,10 @@ class Report:
     """What all members of a kind have used, those that are gone included: never falls."""
     lives: Mapping[Group, tuple[int, ...]]
     """Events by LIFE_EVENTS, if they are counted: never falls."""
+    hosts: tuple[HostRecord, ...]
+    """IP addresses, each once for each device that leads to it."""
+    idle_hosts: tuple[HostRecord, ...]
+    """Those of them that have not been used for so long that they go."""
     final: tuple[ExitedProcess, ...]
     """Finished processes that nothing can join any more, each once."""
     exit_list: tuple[ExitedProcess, ...]

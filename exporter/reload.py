@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from exporter import metrics, pods, procfs
 from exporter.attribution.namer import Namer, Sources
 from exporter.config import document
-from exporter.config.settings import Settings
+from exporter.config.settings import Hosts, Settings
 from exporter.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def settings(flags: Flags) -> Settings:
         threads=said.threads or flags.threads,
         sockets=said.sockets or flags.sockets,
         remotes=said.remotes or flags.remotes,
+        hosts=said.hosts or (Hosts() if flags.hosts else None),
     )
 
 
@@ -114,12 +115,13 @@ class Reloader:
                 "without a restart are the same: the kernel programs were loaded for those"
             )
             raise ConfigError(message)
-        if said.exit_log != self._loaded.exit_log:
-            message = (
-                f"{path}: found another exit_log than at the start; accepted without a restart is "
-                "the same"
-            )
-            raise ConfigError(message)
+        for key in ("exit_log", "hosts"):
+            if getattr(said, key) != getattr(self._loaded, key):
+                message = (
+                    f"{path}: found another {key} than at the start; accepted without a restart is "
+                    "the same"
+                )
+                raise ConfigError(message)
         self._collector.configure(said, namer(said, self._cgroup_path))
 
 

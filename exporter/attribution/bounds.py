@@ -32,7 +32,7 @@ MAX_CLIENTS: Final = 32
 """Who are told apart; one that comes back after so many others begins anew."""
 AWAY_NS: Final = 3600 * 10**9
 """Who was not here for so long is forgotten first."""
-WIDTHS: Final = {"process": 3, "thread": 3, "socket": 7}
+WIDTHS: Final = {"process": 3, "thread": 3, "socket": 7, "host": 2}
 """Numbers of labels."""
 PARTS: Final = (*(len(ZERO) // len(PROTOCOLS),) * len(PROTOCOLS), len(NO_TRAFFIC) - len(ZERO))
 """Numbers that get series together, as soon as one of them is not 0: each protocol's, and TCP's."""

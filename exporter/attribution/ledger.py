@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from exporter.attribution import members
 from exporter.attribution.exits import ExitList
 from exporter.attribution.histogram import Histograms
+from exporter.attribution.hosts import Hosts
 from exporter.model import (
     LIFE_EVENTS,
     NO_REMOTES,
@@ -99,6 +100,7 @@ class Ledger:
         """Both may be changed between two reports: what was counted stays where it is."""
         self._class_names = class_names
         """Of remote addresses, by number; empty where there is none, and all if none is counted."""
+        self.hosts = Hosts()
         exit_list = ExitList(max_exits)
         self.memory = Memory(
             {},
@@ -150,6 +152,7 @@ class Ledger:
             )
         )
         self._account_lives(snapshot.lives)
+        hosts = self.hosts.report(snapshot.hosts, snapshot.now_ns)
         unidentified = {reason: snapshot.unidentified.get(reason, ZERO) for reason in REASONS}
         groups = {group: usage[: TCP.start] for group, usage in memory.groups.items()}
         return Report(
@@ -170,12 +173,18 @@ class Ledger:
             threads=threads_shown,
             sockets=sockets_shown,
             counted=self.namer.shown,
-            members=members.of_kinds(newest, threads_shown, sockets_shown),
+            members={
+                **members.of_kinds(newest, threads_shown, sockets_shown),
+                "host": hosts.members,
+            },
             whole={
                 **self._whole,
+                "host": hosts.whole,
                 "process": _sum((NO_TRAFFIC, *(u[: TCP.stop] for u in memory.groups.values()))),
             },
             lives=dict(memory.lives),
+            hosts=hosts.hosts,
+            idle_hosts=hosts.idle,
             final=tuple(self._final),
             exit_list=tuple(memory.exit_list.entries.values()),
             exit_list_evicted=memory.exit_list.evicted,

@@ -14,6 +14,7 @@ DEFAULT_ADDRESS: Final = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
 RESERVED: Final = (
     *("/healthz", "/readyz", "/-/reload"),
     *("/api/v1/exits", "/api/v1/groups", "/api/v1/processes", "/api/v1/sockets", "/api/v1/threads"),
+    *("/api/v1/hosts", "/api/v1/connections"),
 )
 MAX_TASKS: Final = 1 << 24
 
@@ -48,6 +49,7 @@ class Flags(NamedTuple):
     threads: bool = False
     sockets: bool = False
     remotes: bool = False
+    hosts: bool = False
     lifecycle: bool = False
     netfilter: bool = True
     compat_netatop: bool = False

@@ -6,6 +6,7 @@ deploy/netatop-exporter.yml shows it all; the JSON schema is made from this.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
@@ -64,6 +65,14 @@ def _path(text: str) -> str:
     return text
 
 
+def _device(text: str) -> str:
+    """Take what the kernel does (net/core/dev.c, dev_valid_name)."""
+    if not 0 < len(text.encode()) < 16 or text in {".", ".."} or re.search(r"[/:\s]", text):
+        raise ValueError
+    return text
+
+
+DEVICES: Final = Several(Text("the name of a network device, 1 to 15 bytes", _device))
 WORDS: Final = Several(Text("text that is not empty", _word, minLength=1))
 COMMANDS: Final = Several(
     Text(f"a command name of 1 to {COMMAND_BYTES} bytes, as ps -o comm prints it", _command)
@@ -92,6 +101,7 @@ class Limits:
     processes: int = _limit("processes")
     threads: int = _limit("threads")
     sockets: int = _limit("sockets")
+    hosts: int = _limit("IP addresses")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +143,29 @@ class ExitLog:
         Whole(1, 100_000), "So is one that is so many hours old; of json alone.", 24
     )
     keep: int = option(Whole(0, 1000), "So many files are kept, compressed; of json alone.", 7)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hosts:
+    """Traffic by IP address."""
+
+    devices: tuple[str, ...] = option(
+        DEVICES,
+        "Addresses that these network devices lead to are behind this host: what it forwards for "
+        "them is counted, as they see it.",
+        (),
+    )
+    addresses: int = option(
+        Whole(1, 1 << 20),
+        "How many are counted, own ones and those behind this host each; others together.",
+        4099,
+    )
+    connections: int = option(
+        Whole(0, 1 << 22), "How many of addresses behind this host are counted.", 65536
+    )
+    idle_minutes: int = option(
+        Whole(1, 100_000), "An address that nobody has used for so long is forgotten.", 15
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +277,11 @@ class Settings:
         "Classes of remote addresses beside `loopback`, `lan` and `internet`, which is the rest.",
         (),
     )
+    hosts: Hosts | None = option(
+        Section(Hosts),
+        "Count by IP address, as by --collector.hosts. Left out: it is not counted.",
+        None,
+    )
     exit_log: ExitLog | None = option(
         Section(ExitLog), "Log finished processes to a file. Left out: they are not.", None
     )
@@ -280,6 +318,7 @@ class Settings:
             "process": limits.processes,
             **({"thread": limits.threads} if self.shows_threads else {}),
             **({"socket": limits.sockets} if self.shows_sockets else {}),
+            **({"host": limits.hosts} if self.hosts else {}),
         }
 
     def conflicts(self) -> Iterator[Conflict]:

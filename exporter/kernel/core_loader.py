@@ -3,22 +3,24 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING
 
 from exporter import model
-from exporter.kernel import core_object, decode, layouts
+from exporter.kernel import addresses, core_object, decode, layouts
 from exporter.kernel.cgroup_paths import CgroupPaths
 from exporter.kernel.core_object import OBJECT, Options
+from exporter.kernel.forwarder import Forwarder
 from exporter.kernel.hooks import IN_PAIRS, TRACEPOINTS
-from exporter.kernel.libbpf import ProgramInfo, open_library, possible_processors
+from exporter.kernel.libbpf import ProgramInfo, open_library
 from exporter.kernel.pins import Pins
 from exporter.kernel.succession import take_over
 from exporter.kernel.tracer import Tracer
 from exporter.kernel.watcher import LifeCounter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from exporter.kernel.hooks import Hook
 
@@ -31,6 +33,9 @@ class CoreTracer(Tracer):
     def __init__(self, options: Options) -> None:
         """Load and attach, or take over. Raises KernelError, with nothing new left behind."""
         self._lives: LifeCounter | None = None
+        self._forwarder: Forwarder | None = None
+        self._session = 0
+        """Of the last walk over all sockets."""
         self._pins = Pins(options.pin_path) if options.pin_path else None
         try:
             if self._pins:
@@ -41,13 +46,17 @@ class CoreTracer(Tracer):
             self.tend()
             if options.lifecycle:
                 self._lives = LifeCounter()
+            if options.devices:
+                self._forwarder = Forwarder(
+                    options.devices, options.max_hosts, options.max_connections
+                )
         except BaseException:
             self.close()
             raise
-        self._tasks, self._unidentified, self._lost = map(
-            self._held.table, ("tasks", "unidentified", "lost")
+        self._tasks, self._unidentified, self._lost, self._hosts, self._listing = map(
+            self._held.table, ("tasks", "unidentified", "lost", "hosts", "listing")
         )
-        self._processors = possible_processors()
+        self._listing.write_one(0)  # whoever had the tables before may have been killed
         self._cgroups = CgroupPaths()
         self.libbpf_version = open_library().version
 
@@ -56,35 +65,62 @@ class CoreTracer(Tracer):
         """Return the optional hooks that this kernel does not have."""
         return tuple(hook for hook in TRACEPOINTS if hook.program in self._held.plan.missing)
 
-    def settle(self) -> model.SocketWalk:
+    def settle(self, *, list_sockets: bool = False) -> model.SocketWalk:
         """Move what waits in the sockets to the tasks."""
-        return decode.walk(self._held.settle())
+        if list_sockets:
+            self._listing.write_one(1)
+        try:
+            walk, self._session = decode.walk(self._held.settle())
+        finally:
+            if list_sockets:
+                self._listing.write_one(0)
+        return walk
 
     def read(self) -> model.Snapshot:
         """Read all tables."""
         again = self._tasks.read if self._held.plan.read_settings().count_remotes else None
         records = decode.tasks(*self._tasks.read_all(), again)
         unidentified = {
-            reason: decode.sum_counters(self._unidentified.read_per_cpu(index, self._processors))
+            reason: decode.sum_counters(self._unidentified.read_per_cpu(index))
             for index, reason in enumerate(layouts.REASONS)
         }
         lost = {
-            decode.loss(index): sum(
-                self._lost.read_per_cpu(index, self._processors).cast("B").cast("Q")
-            )
+            decode.loss(index): sum(self._lost.read_per_cpu(index).cast("B").cast("Q"))
             for index in range(len(layouts.LOSSES))
         }
         lost["program", "recursion"] += sum(
             self._held.info(name).recursion_misses for name in self._held.attached - IN_PAIRS
         )
+        for what, count in self._forwarder.lost() if self._forwarder else ():
+            lost[what] += count
+        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         return model.Snapshot(
-            now_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+            now_ns=now_ns,
             tasks=records,
             unidentified=unidentified,
             lost=lost,
             tables=(model.TableStatus(self._tasks.name, len(records), self._tasks.capacity),),
             lives=self._lives.read() if self._lives else {},
+            hosts=tuple(self._read_hosts(now_ns)),
         )
+
+    def _read_hosts(self, now_ns: int) -> Iterator[model.HostRecord]:
+        if self._held.plan.read_settings().max_hosts:
+            yield from addresses.read(self._hosts, {addresses.LOCAL: ""}, self._session)
+        if self._forwarder:
+            yield from self._forwarder.read(now_ns)
+
+    def connections(self) -> list[model.Connection]:
+        """Return those of addresses behind this host."""
+        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        return self._forwarder.connections(now_ns) if self._forwarder else []
+
+    def forget_host(self, address: str, device: str) -> model.Counters:
+        """Remove an IP address."""
+        if not device:
+            return addresses.counters(self._hosts.take(addresses.packed(address, 0)))
+        parts = self._forwarder.forget(address, device) if self._forwarder else ()
+        return functools.reduce(model.add, parts, model.ZERO)
 
     def programs(self) -> tuple[model.ProgramStatus, ...]:
         """Return the state of each program."""
@@ -93,7 +129,7 @@ class CoreTracer(Tracer):
             name: info(name) if name in attached else ProgramInfo()
             for name in self._held.plan.hooks
         }
-        return tuple(
+        own = (
             model.ProgramStatus(
                 name=name,
                 hook=self._held.plan.hooks[name],
@@ -103,10 +139,13 @@ class CoreTracer(Tracer):
             )
             for name, found in infos.items()
         )
+        return (*own, *(self._forwarder.status() if self._forwarder else ()))
 
     def tend(self) -> None:
         """Follow network namespaces as they come and go, and the clock where times are told."""
         self._held.tend()
+        if self._forwarder:
+            self._forwarder.tend()
         if self._answers:
             booted = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             self._held.table("boot_time").write_one(booted)
@@ -139,8 +178,9 @@ class CoreTracer(Tracer):
         if hasattr(self, "_cgroups"):
             self._cgroups.close()
             del self._cgroups
-        if self._lives:
-            self._lives.close()
+        for own in (self._forwarder, self._lives):
+            if own:
+                own.close()
         if hasattr(self, "_held"):
             self._held.close()
         if self._pins:

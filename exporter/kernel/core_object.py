@@ -16,7 +16,7 @@ from exporter.errors import (
     MissingCapabilityError,
     UnsupportedKernelError,
 )
-from exporter.kernel import cgroups, host, layouts, netfilter, remotes
+from exporter.kernel import addresses, cgroups, host, layouts, netfilter, remotes
 from exporter.kernel.holding import Descriptors, Holding, Plan, unexpected
 from exporter.kernel.hooks import (
     ANSWERS,
@@ -58,6 +58,12 @@ class Options(NamedTuple):
     """Count events in the lives of processes and threads."""
     netfilter: bool = True
     """Count what the kernel itself sends and receives, where it has netfilter links."""
+    max_hosts: int = 0
+    """How many IP addresses are counted, of this host and behind it; 0: none."""
+    devices: tuple[str, ...] = ()
+    """By name: what they lead to is behind this host."""
+    max_connections: int = 0
+    """Of addresses behind this host: how many are counted."""
     compat: bool = False
     """Answer the options of getsockopt(2) that the kernel module netatop had."""
     pin_path: str | None = None
@@ -215,6 +221,7 @@ class CoreObject:
                 remotes.digest(options.remotes),
                 options.compat,
                 "own_sender" not in missing,
+                options.max_hosts,
             ),
             max_tasks=options.max_tasks,
             hooks={
@@ -240,6 +247,7 @@ class CoreObject:
         self._size("tasks", self.plan.max_tasks)
         self._size("remote_prefixes", len(self._options.remotes) + 1)
         self._size("living", self.plan.max_tasks if self._options.compat else 1)
+        self._size("hosts", addresses.room(self._options.max_hosts))
         self._size("exits", EXITS if self._options.compat else 1)
         for program in NETFILTER:  # libbpf knows the type by its section since 1.3
             self._bpf.bpf_program__set_type(self._programs[program], netfilter.PROGRAM_TYPE)
@@ -271,14 +279,17 @@ class CoreObject:
             message = f"{path}: the kernel refused it: {reason}\n{log.quote()}"
             raise LoadError(message, log.text)
         self._fill_remotes()
+        self._put("hosts", *addresses.rest())
 
     def _fill_remotes(self) -> None:
-        table = self._bpf.bpf_map__fd(self._map("remote_prefixes"))
         for key, value in remotes.entries(self._options.remotes):
-            self._bpf.call(
-                *("bpf_map_update_elem", table, key, value, 0),
-                error=unexpected("map remote_prefixes"),
-            )
+            self._put("remote_prefixes", key, value)
+
+    def _put(self, name: str, key: bytes, value: bytes) -> None:
+        table = self._bpf.bpf_map__fd(self._map(name))
+        self._bpf.call(
+            *("bpf_map_update_elem", table, key, value, 0), error=unexpected(f"map {name}")
+        )
 
     # Attaching
 

@@ -136,11 +136,14 @@ def address(raw: bytes, family: int) -> str:
     return str(six.ipv4_mapped or six)
 
 
-def walk(output: bytes) -> model.SocketWalk:
-    """Decode what the socket iterator wrote: records, if any, then the summary."""
+def walk(output: bytes) -> tuple[model.SocketWalk, int]:
+    """Decode what the socket iterator wrote: records, if any, then the summary.
+
+    Returns the number of the walk, too.
+    """
     end = len(output) - layouts.SOCKET_SUMMARY.size
     summary = next(layouts.SocketSummary.unpack_all(output[end:]))
-    return model.SocketWalk(
+    found = model.SocketWalk(
         counts=dict(zip(layouts.PROTOCOLS, summary.sockets, strict=True)),
         sockets=tuple(
             model.SocketRecord(
@@ -161,3 +164,4 @@ def walk(output: bytes) -> model.SocketWalk:
             for record in layouts.SocketRecord.unpack_all(output[:end])
         ),
     )
+    return found, summary.session

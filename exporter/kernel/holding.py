@@ -85,16 +85,7 @@ class Holding:
 
     def info(self, program: str) -> ProgramInfo:
         """Return the kernel's statistics of a loaded program. Raises MapReadError."""
-        info = ProgramInfo()
-        size = ctypes.c_uint32(ctypes.sizeof(info))
-        open_library().call(
-            "bpf_obj_get_info_by_fd",
-            self.held.programs[program],
-            ctypes.byref(info),
-            ctypes.byref(size),
-            error=lambda code: MapReadError(f"program {program}: {describe(code)}"),
-        )
-        return info
+        return program_info(self.held.programs[program], program)
 
     def tend(self) -> None:
         """Attach in network namespaces that are new, and let go of those that nobody uses."""
@@ -109,6 +100,17 @@ class Holding:
         """Close everything; may be called again."""
         self.namespaces.close()
         self.held.close()
+
+
+def program_info(fd: int, name: str) -> ProgramInfo:
+    """Return the kernel's statistics of a program. Raises MapReadError."""
+    info = ProgramInfo()
+    size = ctypes.c_uint32(ctypes.sizeof(info))
+    open_library().call(
+        *("bpf_obj_get_info_by_fd", fd, ctypes.byref(info), ctypes.byref(size)),
+        error=lambda code: MapReadError(f"program {name}: {describe(code)}"),
+    )
+    return info
 
 
 def unexpected(thing: str) -> Callable[[int], LoadError]:

@@ -79,11 +79,13 @@ MAPS: Final = (
     "tasks",
     "unidentified",
     "lost",
+    "hosts",
     "last_stray",
     "living",
     "exits",
     "exit_lists",
     "boot_time",
+    "listing",
     "walks",
     "adopted",
 )

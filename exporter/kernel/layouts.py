@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
     Buffer: TypeAlias = bytes | bytearray | memoryview
 
-FINGERPRINT = 0x9D7220DD
+FINGERPRINT = 0xBA33BE23
 
 PROTOCOLS = ("tcp", "udp", "icmp", "other")
 DIRECTIONS = ("receive", "transmit")
 REASONS = ("no_socket", "kernel", "no_owner", "overflow")
-LOSSES = ("task_full", "task_memory", "socket_memory", "program_recursion")
+LOSSES = ("task_full", "task_memory", "socket_memory", "program_recursion", "host_full", "host_memory", "connection_full", "connection_memory")
 LIFE_EVENTS = ("fork", "exec", "exit", "abort", "thread_create", "thread_exit")
 
 TASK = struct.Struct("<Q Q Q Q I I I I I I 16s 16Q 3Q Q 10I 512s Q")
@@ -113,19 +113,23 @@ class SocketRecord(NamedTuple):
         )
 
 
-SOCKET_SUMMARY = struct.Struct("<4Q")
+SOCKET_SUMMARY = struct.Struct("<4Q Q")
 
 
 class SocketSummary(NamedTuple):
-    """struct socket_summary, 32 bytes."""
+    """struct socket_summary, 40 bytes."""
 
     sockets: tuple[int, ...]
+    session: int
 
     @staticmethod
     def unpack_all(buffer: Buffer) -> Iterator[SocketSummary]:
         """Decode consecutive structs."""
         return (
-            SocketSummary(v[0:4])
+            SocketSummary(
+                v[0:4],
+                v[4],
+            )
             for v in SOCKET_SUMMARY.iter_unpack(buffer)
         )
 
@@ -147,11 +151,11 @@ class Counters(NamedTuple):
         )
 
 
-SETTINGS = struct.Struct("<I I I I Q I I Q Q I I")
+SETTINGS = struct.Struct("<I I I I Q I I Q Q I I Q")
 
 
 class Settings(NamedTuple):
-    """struct settings, 56 bytes."""
+    """struct settings, 64 bytes."""
 
     fingerprint: int
     count_threads: int
@@ -164,6 +168,7 @@ class Settings(NamedTuple):
     remotes_digest: int
     answer_netatop: int
     know_sender: int
+    max_hosts: int
 
     @staticmethod
     def unpack_all(buffer: Buffer) -> Iterator[Settings]:
@@ -181,6 +186,7 @@ class Settings(NamedTuple):
                 v[8],
                 v[9],
                 v[10],
+                v[11],
             )
             for v in SETTINGS.iter_unpack(buffer)
         )
@@ -204,6 +210,133 @@ class RemotePrefix(NamedTuple):
                 v[1],
             )
             for v in REMOTE_PREFIX.iter_unpack(buffer)
+        )
+
+
+HOST_KEY = struct.Struct("<16s I")
+
+
+class HostKey(NamedTuple):
+    """struct host_key, 20 bytes."""
+
+    address: bytes
+    device: int
+
+    @staticmethod
+    def unpack_all(buffer: Buffer) -> Iterator[HostKey]:
+        """Decode consecutive structs."""
+        return (
+            HostKey(
+                v[0],
+                v[1],
+            )
+            for v in HOST_KEY.iter_unpack(buffer)
+        )
+
+
+HOST = struct.Struct("<16Q Q Q Q 4I")
+
+
+class Host(NamedTuple):
+    """struct host, 168 bytes."""
+
+    counters: tuple[int, ...]
+    last_time_ns: int
+    tick: int
+    walk: int
+    connections: tuple[int, ...]
+
+    @staticmethod
+    def unpack_all(buffer: Buffer) -> Iterator[Host]:
+        """Decode consecutive structs."""
+        return (
+            Host(
+                v[0:16],
+                v[16],
+                v[17],
+                v[18],
+                v[19:23],
+            )
+            for v in HOST.iter_unpack(buffer)
+        )
+
+
+FLOW_KEY = struct.Struct("<16s 16s I H H I")
+
+
+class FlowKey(NamedTuple):
+    """struct flow_key, 44 bytes."""
+
+    address: bytes
+    peer: bytes
+    device: int
+    port: int
+    peer_port: int
+    protocol: int
+
+    @staticmethod
+    def unpack_all(buffer: Buffer) -> Iterator[FlowKey]:
+        """Decode consecutive structs."""
+        return (
+            FlowKey(
+                v[0],
+                v[1],
+                v[2],
+                v[3],
+                v[4],
+                v[5],
+            )
+            for v in FLOW_KEY.iter_unpack(buffer)
+        )
+
+
+FLOW = struct.Struct("<4Q Q Q Q I I")
+
+
+class Flow(NamedTuple):
+    """struct flow, 64 bytes."""
+
+    traffic: tuple[int, ...]
+    first_time_ns: int
+    last_time_ns: int
+    tick: int
+    opened_by: int
+    state: int
+
+    @staticmethod
+    def unpack_all(buffer: Buffer) -> Iterator[Flow]:
+        """Decode consecutive structs."""
+        return (
+            Flow(
+                v[0:4],
+                v[4],
+                v[5],
+                v[6],
+                v[7],
+                v[8],
+            )
+            for v in FLOW.iter_unpack(buffer)
+        )
+
+
+FORWARD_SETTINGS = struct.Struct("<I I")
+
+
+class ForwardSettings(NamedTuple):
+    """struct forward_settings, 8 bytes."""
+
+    fingerprint: int
+    count_flows: int
+
+    @staticmethod
+    def unpack_all(buffer: Buffer) -> Iterator[ForwardSettings]:
+        """Decode consecutive structs."""
+        return (
+            ForwardSettings(
+                v[0],
+                v[1],
+            )
+            for v in FORWARD_SETTINGS.iter_unpack(buffer)
         )
 
 

@@ -96,6 +96,30 @@ class MapInfo(ctypes.Structure):
     )
 
 
+class TcHook(ctypes.Structure):
+    """struct bpf_tc_hook (src/libbpf.h, libbpf 0.6)."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("ifindex", c_int),
+        ("attach_point", c_int),
+        ("parent", c_uint32),
+    )
+
+
+class TcOptions(ctypes.Structure):
+    """struct bpf_tc_opts (src/libbpf.h, libbpf 0.6)."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("prog_fd", c_int),
+        ("flags", c_uint32),
+        ("prog_id", c_uint32),
+        ("handle", c_uint32),
+        ("priority", c_uint32),
+    )
+
+
 class RunOptions(ctypes.Structure):
     """struct bpf_test_run_opts (src/bpf.h), up to ctx_size_in."""
 
@@ -165,6 +189,7 @@ SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_map_lookup_elem": (c_int, c_int, c_void_p, c_void_p),
     "bpf_map_update_elem": (c_int, c_int, c_void_p, c_void_p, c_uint64),
     "bpf_map_delete_elem": (c_int, c_int, c_void_p),
+    "bpf_map_lookup_and_delete_elem": (c_int, c_int, c_void_p, c_void_p),
     "bpf_map_lookup_batch": (
         c_int,
         c_int,
@@ -179,6 +204,9 @@ SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_link_create": (c_int, c_int, c_int, c_int, c_void_p),
     "bpf_raw_tracepoint_open": (c_int, c_char_p, c_int),
     "bpf_obj_get_info_by_fd": (c_int, c_int, c_void_p, ctypes.POINTER(c_uint32)),
+    "bpf_tc_hook_create": (c_int, ctypes.POINTER(TcHook)),
+    "bpf_tc_attach": (c_int, ctypes.POINTER(TcHook), ctypes.POINTER(TcOptions)),
+    "bpf_tc_detach": (c_int, ctypes.POINTER(TcHook), ctypes.POINTER(TcOptions)),
     "bpf_enable_stats": (c_int, c_int),
     "btf__load_vmlinux_btf": (c_void_p,),
     "btf__find_by_name_kind": (ctypes.c_int32, c_void_p, c_char_p, c_uint32),

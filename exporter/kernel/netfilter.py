@@ -9,13 +9,13 @@ import errno
 import os
 from typing import TYPE_CHECKING, Final
 
+from exporter.kernel.bpf_call import LINK_CREATE, bpf
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PROGRAM_TYPE, ATTACH_TYPE = 32, 45
 """BPF_PROG_TYPE_NETFILTER, BPF_NETFILTER (include/uapi/linux/bpf.h)."""
-LINK_CREATE: Final = 28
-SYS_BPF: Final = {"x86_64": 321, "aarch64": 280}
 FAMILIES: Final = (2, 10)
 """NFPROTO_IPV4, NFPROTO_IPV6."""
 LOCAL_IN, LOCAL_OUT = 1, 3
@@ -75,14 +75,4 @@ def _link(program: int, family: int, hook: int, priority: int) -> int:
         hook=hook,
         priority=priority,
     )
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd: int = libc.syscall(
-        SYS_BPF[os.uname().machine],
-        LINK_CREATE,
-        ctypes.byref(request),
-        ctypes.sizeof(request),
-    )
-    if fd < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return fd
+    return bpf(LINK_CREATE, request)

@@ -302,7 +302,7 @@ def _per_cpu(former: Foreign, name: str, entries: Sequence[str]) -> Iterator[tup
     processors = possible_processors()
     table = Table(open_library(), former.held.maps[name], name)
     for index in range(len(entries)):
-        numbers = table.read_per_cpu(index, processors).cast("B").cast("Q")
+        numbers = table.read_per_cpu(index).cast("B").cast("Q")
         width = len(numbers) // processors
         yield index, [sum(numbers[place::width]) for place in range(width)]
 

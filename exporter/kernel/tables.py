@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from exporter.errors import MapReadError
-from exporter.kernel.libbpf import MapInfo, describe
+from exporter.kernel.libbpf import MapInfo, describe, possible_processors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 BATCH: Final = 512
 """Entries per system call; also more than any one bucket of a hash holds."""
 READ_SIZE: Final = 1 << 18
+PER_CPU: Final = {5, 6, 10}
+"""BPF_MAP_TYPE_PERCPU_HASH, _ARRAY, _LRU_HASH (include/uapi/linux/bpf.h)."""
+NO_SUCH_COMMAND: Final = {errno.EINVAL, errno.EOPNOTSUPP, 524}
+"""What kernels say that can't look up and delete at once; 524 is ENOTSUPP."""
 
 
 class Table:
@@ -40,6 +44,9 @@ class Table:
         )
         self._key_size: int = info.key_size
         self._value_size: int = info.value_size
+        """Of an entry, of all processors where each has values of its own."""
+        if info.type in PER_CPU:
+            self._value_size = -(-info.value_size // 8) * 8 * possible_processors()
         self.capacity: int = info.max_entries
 
     def _failed(self, operation: str) -> Callable[[int], MapReadError]:
@@ -94,18 +101,20 @@ class Table:
         )
         return value.raw
 
-    def read_per_cpu(self, index: int, processors: int) -> memoryview:
+    def read_per_cpu(self, index: int) -> memoryview:
         """Return the values of one entry of a per-CPU array, one after the other."""
-        stride = -(-self._value_size // 8) * 8
-        values = ctypes.create_string_buffer(stride * processors)
-        self._bpf.call(
-            "bpf_map_lookup_elem",
-            self._fd,
-            ctypes.byref(ctypes.c_uint32(index)),
-            values,
-            error=self._failed("reading an entry"),
-        )
-        return memoryview(values)
+        return memoryview(self._read_entry(ctypes.c_uint32(index)))
+
+    def take(self, key: bytes) -> bytes:
+        """Delete an entry of a hash and return the value that it had; empty: it was gone."""
+        value = ctypes.create_string_buffer(self._value_size)
+        code = -self._bpf.bpf_map_lookup_and_delete_elem(self._fd, key, value)
+        if code in NO_SUCH_COMMAND:  # before 5.14
+            code = -self._bpf.bpf_map_lookup_elem(self._fd, key, value)
+            code = code or -self._bpf.bpf_map_delete_elem(self._fd, key)
+        if code not in {0, errno.ENOENT}:
+            raise self._failed("taking an entry")(code)
+        return b"" if code else value.raw
 
     def delete(self, key: int) -> None:
         """Delete an entry with a 64-bit key; it may be gone already."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from exporter.model import ProgramStatus, Snapshot, SocketWalk
+    from exporter.model import Connection, Counters, ProgramStatus, Snapshot, SocketWalk
 
 
 class Tracer(Protocol):
@@ -20,8 +20,11 @@ class Tracer(Protocol):
     """How it was loaded: `core`."""
     libbpf_version: str
 
-    def settle(self) -> SocketWalk:
-        """Move what waits in the sockets to the tasks. Raises MapReadError."""
+    def settle(self, *, list_sockets: bool = False) -> SocketWalk:
+        """Move what waits in the sockets to the tasks. Raises MapReadError.
+
+        list_sockets: list them this time, whatever the tracer was made for.
+        """
         ...
 
     def read(self) -> Snapshot:
@@ -38,6 +41,14 @@ class Tracer(Protocol):
 
     def forget(self, identities: Iterable[int]) -> None:
         """Remove the records of finished tasks from the kernel. Raises MapReadError."""
+        ...
+
+    def connections(self) -> Iterable[Connection]:
+        """Return those of addresses behind this host. Raises MapReadError."""
+        ...
+
+    def forget_host(self, address: str, device: str) -> Counters:
+        """Remove an IP address; return what it had in the end. Raises MapReadError."""
         ...
 
     @property

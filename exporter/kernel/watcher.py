@@ -3,20 +3,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from exporter.errors import AttachError, LayoutError, LoadError, MapReadError
+from exporter.errors import MapReadError
 from exporter.kernel import decode, layouts
-from exporter.kernel.libbpf import RING_CALLBACK, describe, open_library
-from exporter.kernel.tables import Table
+from exporter.kernel.libbpf import RING_CALLBACK, describe
+from exporter.kernel.own_object import OwnObject, attach_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
-    from typing import Self
+    from collections.abc import Collection, Iterable, Mapping
 
     from exporter.model import LifeEvent, LifeKey
 
@@ -39,15 +37,20 @@ class Filter(NamedTuple):
     """The command name, whole; empty: any."""
 
 
-class _Attached:
+class _Attached(OwnObject):
     """The object, loaded and attached, in a `with` block."""
 
     def __init__(self, chosen: Filter, *, count: bool) -> None:
         """Load and attach. Raises KernelError."""
-        self._bpf = open_library()
-        self._stack = contextlib.ExitStack()
+        settings = layouts.LIFE_FILTER.pack(
+            layouts.FINGERPRINT,
+            sum(1 << layouts.LIFE_EVENTS.index(event) for event in chosen.events),
+            chosen.pid,
+            TREE * chosen.tree | COUNT * count,
+            chosen.command.encode(errors="surrogateescape"),
+        )
+        super().__init__(OBJECT, settings, {"lives": PAGE if count else RING_BYTES})
         try:
-            self._open(chosen, count=count)
             self._prepare(chosen)
             self._attach()
         except BaseException:
@@ -57,86 +60,13 @@ class _Attached:
     def _prepare(self, chosen: Filter) -> None:
         """Do what must be done before the first event."""
 
-    def close(self) -> None:
-        """Detach and free everything; may be called again."""
-        self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _open(self, chosen: Filter, *, count: bool) -> None:
-        with self._bpf.capture() as log:
-            self.handle = self._bpf.pointer(
-                "bpf_object__open_file",
-                str(OBJECT).encode(),
-                None,
-                error=lambda code: LoadError(
-                    f"{OBJECT}: {describe(code)}; build it with 'make bpf'\n{log.quote()}", log.text
-                ),
-            )
-            """libbpf's pointer to the object."""
-        self._stack.callback(self._bpf.bpf_object__close, self.handle)
-        self._set(chosen, count=count)
-        self._bpf.bpf_map__set_max_entries(self._map("lives"), PAGE if count else RING_BYTES)
-        with self._bpf.capture() as log:
-            code = -self._bpf.bpf_object__load(self.handle)
-        if code:
-            message = f"{OBJECT}: the kernel refused it: {describe(code)}\n{log.quote()}"
-            raise LoadError(message, log.text)
-
-    def _set(self, chosen: Filter, *, count: bool) -> None:
-        data = self._map(".rodata")
-        size = ctypes.c_size_t()
-        start = self._bpf.bpf_map__initial_value(data, ctypes.byref(size))
-        said = ctypes.string_at(start, min(size.value, layouts.LIFE_FILTER.size))
-        if (
-            size.value != layouts.LIFE_FILTER.size
-            or next(layouts.LifeFilter.unpack_all(said)).fingerprint != layouts.FINGERPRINT
-        ):
-            message = f"{OBJECT}: not that of layouts.py; rebuild with 'make layouts bpf'"
-            raise LayoutError(message)
-        settings = layouts.LIFE_FILTER.pack(
-            layouts.FINGERPRINT,
-            sum(1 << layouts.LIFE_EVENTS.index(event) for event in chosen.events),
-            chosen.pid,
-            TREE * chosen.tree | COUNT * count,
-            chosen.command.encode(errors="surrogateescape"),
-        )
-        self._bpf.call(
-            *("bpf_map__set_initial_value", data, settings, len(settings)),
-            error=lambda code: LoadError(f"{OBJECT}: filter: {describe(code)}"),
-        )
-
-    def _map(self, name: str) -> int:
-        return self._bpf.pointer(
-            "bpf_object__find_map_by_name",
-            self.handle,
-            name.encode(),
-            error=lambda _: LayoutError(f"map {name}: not in {OBJECT}; rebuild with 'make bpf'"),
-        )
-
-    def _table(self, name: str) -> Table:
-        return Table(self._bpf, self._bpf.bpf_map__fd(self._map(name)), name)
-
-    def _put(self, name: str, key: bytes, value: bytes) -> None:
-        self._bpf.call(
-            *("bpf_map_update_elem", self._bpf.bpf_map__fd(self._map(name)), key, value, 0),
-            error=lambda code: AttachError(f"map {name}: {describe(code)}"),
-        )
-
     def _attach(self) -> None:
-        program = self._bpf.bpf_object__next_program(self.handle, None)
-        while program:
-            name = self._bpf.bpf_program__name(program).decode()
-            with self._bpf.capture():
-                link = self._bpf.pointer(
-                    "bpf_program__attach", program, error=_attach_error(f"program {name}")
+        for name, program in self.programs():
+            with self.bpf.capture():
+                link = self.bpf.pointer(
+                    "bpf_program__attach", program, error=attach_error(f"program {name}")
                 )
-            self._stack.callback(self._bpf.bpf_link__destroy, link)
-            program = self._bpf.bpf_object__next_program(self.handle, program)
+            self.stack.callback(self.bpf.bpf_link__destroy, link)
 
 
 class Watcher(_Attached):
@@ -148,24 +78,24 @@ class Watcher(_Attached):
         self._waiting: list[bytes] = []
         self._callback = RING_CALLBACK(self._on_event)  # libbpf keeps the pointer
         super().__init__(chosen, count=False)
-        self._missed = self._table("missed")
+        self._missed = self.table("missed")
 
     def _prepare(self, chosen: Filter) -> None:
         for pid in (chosen.pid, *self._descendants) if chosen.tree else ():
-            self._put("tree", pid.to_bytes(4, "little"), b"\1")
-        self._ring = self._bpf.pointer(
+            self.put("tree", pid.to_bytes(4, "little"), b"\1")
+        self._ring = self.bpf.pointer(
             "ring_buffer__new",
-            self._bpf.bpf_map__fd(self._map("lives")),
+            self.fd("lives"),
             self._callback,
             None,
             None,
-            error=_attach_error("map lives"),
+            error=attach_error("map lives"),
         )
-        self._stack.callback(self._bpf.ring_buffer__free, self._ring)
+        self.stack.callback(self.bpf.ring_buffer__free, self._ring)
 
     def poll(self, seconds: float) -> list[LifeEvent]:
         """Wait so long for events; return those that have come. Raises MapReadError."""
-        code = -self._bpf.ring_buffer__poll(self._ring, int(seconds * 1000))
+        code = -self.bpf.ring_buffer__poll(self._ring, int(seconds * 1000))
         if code > 0 and code != errno.EINTR:
             message = f"map lives: waiting for events: {describe(code)}"
             raise MapReadError(message)
@@ -191,12 +121,8 @@ class LifeCounter(_Attached):
 
     def _prepare(self, chosen: Filter) -> None:  # noqa: ARG002
         """Make room for those for whom there will be none."""
-        self._put("counts", bytes(layouts.LIFE_KEY.size), bytes(layouts.LIFE_COUNTS.size))
+        self.put("counts", bytes(layouts.LIFE_KEY.size), bytes(layouts.LIFE_COUNTS.size))
 
     def read(self) -> Mapping[LifeKey, tuple[int, ...]]:
         """Return all counts; they only grow. Raises MapReadError."""
-        return decode.life_counts(*self._table("counts").read_all())
-
-
-def _attach_error(thing: str) -> Callable[[int], AttachError]:
-    return lambda code: AttachError(f"{thing}: {describe(code)}")
+        return decode.life_counts(*self.table("counts").read_all())

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import urllib.error
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -31,7 +32,7 @@ def ask(address: Address, view: View) -> Answer:
             raise ServeError(message) from error
         raise
     try:
-        answer = table.parse(view, json.loads(text, parse_constant=_refuse))
+        answer = table.parse(view, json.loads(text, parse_constant=_refuse), time.monotonic())
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         message = (
             f"the answer at http://{address.reachable}{view.path} is no list of {view.noun}; is it "

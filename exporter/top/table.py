@@ -79,11 +79,14 @@ class View(NamedTuple):
         return tuple(column.title for column in self.columns)
 
 
-def parse(view: View, found: dict[str, Any]) -> Answer:
-    """Return an answer that was decoded. Raises LookupError, TypeError or ValueError."""
+def parse(view: View, found: dict[str, Any], at: float = 0) -> Answer:
+    """Return an answer that was decoded; at: when, if it does not say so itself.
+
+    Raises LookupError, TypeError or ValueError.
+    """
     return Answer(
         is_counted=found.get("counted", True) is True,
-        time=float(found.get("time_seconds", 0)),
+        time=float(found.get("time_seconds", at)),
         run=found.get("boot_time_seconds"),
         entries=tuple(
             Entry(tuple(map(_scalar, map(entry.get, view.identity))), entry, _totals(entry))

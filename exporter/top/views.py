@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from exporter import hosts_api
 from exporter.api import exits, groups, processes, sockets, threads
 from exporter.model import PROTOCOLS, WIDTH
 from exporter.top.table import NAME, Column, View
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from exporter.model import Counters
     from exporter.top.table import Row, Value
 
-HOSTS: Final = "/api/v1/hosts"
 RECEIVE_PACKETS, RECEIVE_BYTES, TRANSMIT_PACKETS, TRANSMIT_BYTES = range(WIDTH)
 
 
@@ -174,7 +174,7 @@ VIEWS: Final[Mapping[str, View]] = {
         View(
             "hosts",
             "h",
-            HOSTS,
+            hosts_api.HOSTS,
             ("address", "device"),
             (
                 _name("ADDRESS", 23, "address"),
@@ -185,8 +185,7 @@ VIEWS: Final[Mapping[str, View]] = {
             ),
             1,
             "BANDWI",
-            "`netatop-exporter serve --help` tells how the exporter is started so that it counts "
-            "them",
+            "start the exporter with --collector.hosts",
         ),
         View(
             "exits",

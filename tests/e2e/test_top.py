@@ -8,7 +8,9 @@ import json
 import signal
 import socket
 import subprocess
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from exporter.config.flags import RESERVED
 from exporter.model import PROTOCOLS
 from exporter.top import text
 from tests.e2e import program, terminal, workers
+from tests.e2e.test_hosts import SOURCES, scatter, udp_traffic
 from tests.workload import PATIENCE, Process, wait_until
 
 if TYPE_CHECKING:
@@ -119,7 +122,7 @@ def test_api_refuses(exporter: Program, path: str) -> None:
     assert path in RESERVED
 
 
-@pytest.mark.parametrize("noun", ["threads", "sockets"])
+@pytest.mark.parametrize("noun", ["threads", "sockets", "hosts"])
 def test_not_counted(exporter: Program, noun: str) -> None:
     """The answer says so, and `top` how to have it counted."""
     found = json.loads(exporter.ask(f"/api/v1/{noun}").body)
@@ -457,16 +460,56 @@ def test_suspended(known: tuple[Program, Process], name: str) -> None:
         assert screen.is_as_before
 
 
-def test_an_older_exporter(full: Program) -> None:
+class Older(BaseHTTPRequestHandler):
+    """An exporter that knows nothing but processes, and has none."""
+
+    def do_GET(self) -> None:
+        found = self.path == "/api/v1/processes"
+        body = b'{"processes": []}' if found else b""
+        self.send_response(200 if found else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_an_older_exporter() -> None:
     """What it does not know is said, and the other views work."""
-    if "/api/v1/hosts" in ANSWERS:
-        pytest.skip("this one knows hosts")
-    with terminal.top(full.address, *QUICK) as screen:
-        screen.expect("python")
-        screen.press("h")
-        screen.expect("this exporter does not know hosts")
-        screen.press("g")
-        screen.expect("python")
+    with HTTPServer((program.LOCAL, 0), Older) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            with terminal.top(f"{program.LOCAL}:{server.server_port}", *QUICK) as screen:
+                screen.expect("processes  ", "every 0.2 s")
+                screen.press("h")
+                screen.expect("this exporter does not know hosts")
+                screen.press("p")
+                wait_until(lambda: "does not know" not in screen.text, "it is no trouble")
+                assert screen.end() == 0
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_hosts() -> None:
+    """Addresses with exactly their totals, on the screen and in a pipe."""
+    shares = (7, 11)
+    with (
+        program.serve("--collector.hosts") as exporter,
+        Process(scatter, *shares) as process,
+        terminal.top(exporter.address, *QUICK, "--view", "hosts", columns=180) as screen,
+    ):
+        process.hear()
+        process.tell("go")
+        process.hear()
+        screen.press("/127.9.\r")
+        for source, share in zip(SOURCES, shares, strict=False):
+            size = f"{udp_traffic(0, share)['transmit_bytes']}"
+            wait_until(lambda size=size, source=source: size in screen.row(source), "it is exact")
+            (row,) = batch(exporter, "hosts", "--filter", source)
+            assert (row["ADDRESS"], row["BYTESSND"], row["PACKSND"]) == (source, size, str(share))
         assert screen.end() == 0
 
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 /* Fills every field of the contract's structs with a value of its own; see test_contract.py. */
+#include "forward.h"
 #include "kernel.h"
 #include "netatop.h"
 
@@ -74,7 +75,7 @@ WRITE(
 
 WRITE(socket_summary, struct socket_summary, socket_summary.sockets[PROTOCOL_TCP] = 1;
       socket_summary.sockets[PROTOCOL_UDP] = 2; socket_summary.sockets[PROTOCOL_ICMP] = 3;
-      socket_summary.sockets[PROTOCOL_OTHER] = 4;)
+      socket_summary.sockets[PROTOCOL_OTHER] = 4; socket_summary.session = 5;)
 
 /* The other way: what user space has set. */
 WRITE(settings_read, struct settings, settings_read.fingerprint = settings.fingerprint + 1;
@@ -87,7 +88,29 @@ WRITE(settings_read, struct settings, settings_read.fingerprint = settings.finge
       settings_read.count_remotes = settings.count_remotes + 1;
       settings_read.remotes_digest = settings.remotes_digest + 1;
       settings_read.answer_netatop = settings.answer_netatop + 1;
-      settings_read.know_sender = settings.know_sender + 1;)
+      settings_read.know_sender = settings.know_sender + 1;
+      settings_read.max_hosts = settings.max_hosts + 1;)
+
+WRITE(
+	host_key, struct host_key, host_key.device = 1;
+	for (int i = 0; i < 16; i++) { host_key.address[i] = 2 + i; })
+
+WRITE(host, struct host, fill_counters(&host.counters); host.last_time_ns = 1; host.tick = 2;
+      host.walk = 3; host.connections[PROTOCOL_TCP] = 4; host.connections[PROTOCOL_UDP] = 5;
+      host.connections[PROTOCOL_ICMP] = 6; host.connections[PROTOCOL_OTHER] = 7;)
+
+WRITE(
+	flow_key, struct flow_key,
+	for (int i = 0; i < 16; i++) {
+		flow_key.address[i] = 16 + i;
+		flow_key.peer[i] = 32 + i;
+	} flow_key.device = 1;
+	flow_key.port = 2; flow_key.peer_port = 3; flow_key.protocol = 4;)
+
+WRITE(flow, struct flow, flow.traffic[DIRECTION_RECEIVE].packets = 1;
+      flow.traffic[DIRECTION_RECEIVE].bytes = 2; flow.traffic[DIRECTION_TRANSMIT].packets = 3;
+      flow.traffic[DIRECTION_TRANSMIT].bytes = 4; flow.first_time_ns = 5; flow.last_time_ns = 6;
+      flow.tick = 7; flow.opened_by = 8; flow.state = 9;)
 
 WRITE(
 	remote_prefix, struct remote_prefix, remote_prefix.bits = 1;

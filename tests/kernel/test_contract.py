@@ -35,6 +35,7 @@ SETTINGS = {
     "remotes_digest": 1 << 60,
     "answer_netatop": 18,
     "know_sender": 19,
+    "max_hosts": 1 << 41,
 }
 COUNTERS = {
     (protocol, direction, unit): 1000 + 100 * p + 10 * d + u
@@ -160,3 +161,49 @@ def test_settings(written: Callable[[str], bytes]) -> None:
     """The one struct that goes the other way: the kernel adds 1 to what it was given."""
     found = _one(layouts.Settings, written("settings_read"))
     assert found == {name: value + 1 for name, value in SETTINGS.items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "expected"),
+    [
+        (layouts.HostKey, "host_key", {"address": bytes(range(2, 18)), "device": 1}),
+        (
+            *(layouts.Host, "host"),
+            {
+                "counters": tuple(COUNTERS.values()),
+                "last_time_ns": 1,
+                "tick": 2,
+                "walk": 3,
+                "connections": (4, 5, 6, 7),
+            },
+        ),
+        (
+            *(layouts.FlowKey, "flow_key"),
+            {
+                "address": bytes(range(16, 32)),
+                "peer": bytes(range(32, 48)),
+                "device": 1,
+                "port": 2,
+                "peer_port": 3,
+                "protocol": 4,
+            },
+        ),
+        (
+            *(layouts.Flow, "flow"),
+            {
+                "traffic": (1, 2, 3, 4),
+                "first_time_ns": 5,
+                "last_time_ns": 6,
+                "tick": 7,
+                "opened_by": 8,
+                "state": 9,
+            },
+        ),
+    ],
+    ids=["host_key", "host", "flow_key", "flow"],
+)
+def test_addresses(
+    written: Callable[[str], bytes], kind: Any, name: str, expected: dict[str, Any]
+) -> None:
+    """What is kept of an IP address, and of a connection of one."""
+    assert _one(kind, written(name)) == expected

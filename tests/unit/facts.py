@@ -64,6 +64,7 @@ def snapshot(
     now: int = 100,
     unidentified: Mapping[str, model.Counters] | None = None,
     lives: Mapping[model.LifeKey, tuple[int, ...]] | None = None,
+    hosts: Iterable[model.HostRecord] = (),
 ) -> Snapshot:
     """Return a snapshot at `now` seconds since boot."""
     return Snapshot(
@@ -73,6 +74,7 @@ def snapshot(
         lost={("task", "full"): 0},
         tables=(TableStatus("tasks", len(tasks), 64),),
         lives=lives or {},
+        hosts=tuple(hosts),
     )
 
 
@@ -134,7 +136,7 @@ class FakeTracer(Tracer):
         if name in self.failures:
             raise self.failures[name]
 
-    def settle(self) -> SocketWalk:
+    def settle(self, *, list_sockets: bool = False) -> SocketWalk:  # noqa: ARG002
         self._answer("settle")
         return self.walk
 
@@ -152,6 +154,13 @@ class FakeTracer(Tracer):
     def forget(self, identities: Iterable[int]) -> None:
         self._answer("forget")
         self.forgotten += identities
+
+    def connections(self) -> Iterable[model.Connection]:
+        return ()
+
+    def forget_host(self, address: str, device: str) -> model.Counters:
+        self.calls.append(f"forget {address} {device}".rstrip())
+        return model.ZERO
 
     def recall(self) -> bytes:
         return b""

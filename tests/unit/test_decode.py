@@ -114,6 +114,7 @@ def test_counters_of_all_processors_add_up() -> None:
 
 def test_a_walk_without_records() -> None:
     """The summary alone."""
-    walk = decode.walk(layouts.SOCKET_SUMMARY.pack(1, 2, 3, 4))
+    walk, session = decode.walk(layouts.SOCKET_SUMMARY.pack(1, 2, 3, 4, 5))
+    assert session == 5
     assert walk.counts == {"tcp": 1, "udp": 2, "icmp": 3, "other": 4}
     assert walk.sockets == ()

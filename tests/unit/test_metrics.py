@@ -19,8 +19,16 @@ from prometheus_client.registry import Collector
 
 from exporter import metrics, model
 from exporter.attribution.bounds import Bounds
-from exporter.config.settings import Settings
-from exporter.model import LifeKey, ProgramStatus, RoundTrips, SocketRecord, SocketWalk, TcpTraffic
+from exporter.config.settings import Hosts, Settings
+from exporter.model import (
+    HostRecord,
+    LifeKey,
+    ProgramStatus,
+    RoundTrips,
+    SocketRecord,
+    SocketWalk,
+    TcpTraffic,
+)
 from tests.unit.facts import SECOND, counters, ledger, process, snapshot, thread
 
 if TYPE_CHECKING:
@@ -43,10 +51,14 @@ def everything() -> list[metrics.Family]:
         process(11, end_ns=3 * SECOND, wait_status=9),
         thread(10, 12, HOSTILE),
         lives={LifeKey("sh", 0, 1): (23, 1, 24, 1, 0, 0)},
+        hosts=[
+            HostRecord("192.0.2.1", "", counters(udp_receive_packets=1), 1, (1, 2, 3, 4)),
+            HostRecord("2001:db8::1", "br0", counters(tcp_receive_packets=1), 1),
+        ],
         unidentified={"kernel": counters(icmp_receive_packets=3, icmp_receive_bytes=252)},
     )
     walk = SocketWalk({"tcp": 0, "udp": 2, "icmp": 0, "other": 0}, (socket, socket))
-    settings = Settings(threads=True, sockets=True)
+    settings = Settings(threads=True, sockets=True, hosts=Hosts())
     names = Settings(remotes=True).class_names
     report = ledger(settings=settings, class_names=names).report(facts, walk.sockets)
     shown = Bounds(settings.series_limits).choose(report, facts.now_ns)
@@ -94,6 +106,7 @@ def test_names_and_labels() -> None:
         "thread_": ("pid", "tid", "thread", "protocol"),
         "socket_": metrics.SOCKET,
         "exited_": (*metrics.GROUP, "protocol"),
+        "host_": (*metrics.HOST, "protocol"),
     }
     expected = {
         f"netatop_{subject}{direction}_{unit}": set(labels)
@@ -120,6 +133,7 @@ def test_names_and_labels() -> None:
         "netatop_exit_list_processes": set(),
         "netatop_tasks": {"kind"},
         "netatop_sockets": {"protocol"},
+        "netatop_host_connections": {*metrics.HOST, "protocol"},
         "netatop_lost": {"object", "reason"},
         "netatop_map_entries": {"map"},
         "netatop_map_capacity": {"map"},

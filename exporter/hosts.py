@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`hosts` and `connections`: traffic by IP address, as tctable printed it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from exporter import client
+from exporter.errors import ServeError
+from exporter.hosts_api import CONNECTIONS, HOSTS, TRAFFIC
+from exporter.model import DIRECTIONS, PROTOCOLS, UNITS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.config.flags import Address
+    from exporter.hosts_api import Network
+
+HEADER: Final = (
+    f"{'address':<39} {'device':<15} {'connections':>11} {'received':>15} {'transmitted':>15} "
+    f"{'packets':>12} last use"
+)
+DETAIL: Final = (
+    f"{'':<5} {'connections':>11} {'receive packets':>16} {'receive bytes':>16} "
+    f"{'transmit packets':>16} {'transmit bytes':>16}"
+)
+CONNECTION: Final = (
+    f"{'protocol':<8} {'from':<47} {'to':<47} {'packets':>10} {'bytes':>14} "
+    f"{'packets back':>12} {'bytes back':>14} of"
+)
+
+
+def listing(address: Address, wanted: Network | None, *, as_json: bool) -> Iterator[str]:
+    """Yield a line for each address; of one alone, what it has used. Raises ServeError."""
+    found = _ask_hosts(address, wanted)
+    if as_json:
+        yield from (json.dumps(host) for host in found)
+    elif wanted and wanted.num_addresses == 1:
+        if not found:
+            message = f"{wanted.network_address}: nothing was counted for this address"
+            raise ServeError(message)
+        for host in found:
+            yield from _detail(host)
+    else:
+        yield HEADER
+        yield from map(_line, found)
+
+
+def count(address: Address, wanted: Network | None, *, as_json: bool) -> str:
+    """Return how many addresses there are. Raises ServeError."""
+    number = len(_ask_hosts(address, wanted))
+    return json.dumps({"hosts": number}) if as_json else str(number)
+
+
+def connections(address: Address, wanted: Network, *, as_json: bool) -> Iterator[str]:
+    """Yield a line for each connection of an address. Raises ServeError."""
+    found = _ask(address, CONNECTIONS, wanted)["connections"]
+    if as_json:
+        yield from (json.dumps(one) for one in found)
+        return
+    yield CONNECTION
+    yield from map(_connection, found)
+
+
+def _ask_hosts(address: Address, wanted: Network | None) -> list[dict[str, Any]]:
+    answer = _ask(address, HOSTS, wanted)
+    if not answer["counted"]:
+        message = (
+            "this exporter does not count by IP address; start it with --collector.hosts, or with "
+            "hosts in its configuration"
+        )
+        raise ServeError(message)
+    found: list[dict[str, Any]] = answer["hosts"]
+    return sorted(found, key=lambda host: sum(map(sum, map(_numbers, _parts(host)))), reverse=True)
+
+
+def _ask(address: Address, path: str, wanted: Network | None) -> dict[str, Any]:
+    text = client.fetch(address, f"{path}?address={wanted}" if wanted else path)
+    try:
+        answer: dict[str, Any] = json.loads(text)
+        answer[path.rpartition("/")[2]]
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"the answer is no list of {path}; is it netatop-exporter's address?"
+        raise ServeError(message) from error
+    return answer
+
+
+def _parts(host: dict[str, Any]) -> Iterator[dict[str, int]]:
+    return (host[protocol] for protocol in PROTOCOLS)
+
+
+def _numbers(part: dict[str, int]) -> Iterator[int]:
+    return (part[name] for name in TRAFFIC)
+
+
+def _line(host: dict[str, Any]) -> str:
+    total = {name: sum(part[name] for part in _parts(host)) for name in TRAFFIC}
+    packets = sum(total[f"{direction}_packets"] for direction in DIRECTIONS)
+    return (
+        f"{host['address']:<39} {host['device']:<15} {sum(host['connections'].values()):>11} "
+        f"{total['receive_bytes']:>15} {total['transmit_bytes']:>15} {packets:>12} "
+        f"{_when(host['last_use_time_seconds'])}"
+    )
+
+
+def _when(seconds: float | None) -> str:
+    if seconds is None:
+        return "never"
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def _detail(host: dict[str, Any]) -> Iterator[str]:
+    """Yield the table of one address."""
+    where = f"behind this host, at {host['device']}" if host["device"] else "of this host"
+    yield f"{host['address']} ({where}), last used {_when(host['last_use_time_seconds'])}"
+    yield DETAIL
+    for protocol in PROTOCOLS:
+        cells = (host[protocol][f"{d}_{unit}"] for d in DIRECTIONS for unit in UNITS)
+        yield f"{protocol:<5} {host['connections'][protocol]:>11} " + " ".join(
+            f"{cell:>16}" for cell in cells
+        )
+
+
+def _connection(one: dict[str, Any]) -> str:
+    """Return a row: there, and back; from whoever has opened it, where that is known."""
+    ends = [_end(one["address"], one["port"]), _end(one["peer_address"], one["peer_port"])]
+    ways = [[one[f"{d}_packets"], one[f"{d}_bytes"]] for d in ("transmit", "receive")]
+    if one["opened_by"] == "peer":
+        ends.reverse()
+        ways.reverse()
+    whose = f"{one['pid']} {one['process']}" if one["pid"] else one["device"] or "nobody known"
+    whose = "".join(c if c.isprintable() else "?" for c in whose)
+    state = "" if one["is_open"] else ", ended"
+    return (
+        f"{one['protocol']:<8} {ends[0]:<47} {ends[1]:<47} {ways[0][0]:>10} {ways[0][1]:>14} "
+        f"{ways[1][0]:>12} {ways[1][1]:>14} {whose}{state}"
+    )
+
+
+def _end(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
