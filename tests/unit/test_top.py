@@ -84,6 +84,19 @@ def test_rates() -> None:
     assert busy.entry.totals == udp(120)
 
 
+def test_columns_of_traffic() -> None:
+    """Each tells its own of sixteen numbers, or the sum of those of all protocols."""
+    totals = tuple(3**place for place in range(16))
+    found = table.Row(table.Entry((1,), {}, totals), tuple(map(float, totals)))
+    told = {column.title: column.value(found) for column in PROCESSES.columns}
+    sums = [sum(totals[place::4]) for place in range(4)]
+    assert [told[t] for t in ("PACKRCV", "BYTESRCV", "PACKSND", "BYTESSND")] == sums
+    assert [told[t] for t in ("PCKI", "BANDWI", "PCKO", "BANDWO")] == sums
+    for index, name in enumerate(("TCP", "UDP", "ICM", "OTH")):
+        received, transmitted = totals[4 * index], totals[4 * index + 2]
+        assert (told[f"{name}RCV"], told[f"{name}SND"]) == (received, transmitted)
+
+
 def test_the_first_answer_has_no_rates() -> None:
     """Nobody knows how long it took."""
     (only,) = table.rows(None, answer(process(10)))
