@@ -31,7 +31,7 @@ struct lane {
 	__u64 retransmits;
 	__u64 last;   /* packet, as it was added */
 	__u64 remote; /* of the last IPv4 packet, see remote.bpf.h */
-	__u64 _pad;
+	__u64 local;  /* half of an address, see local.bpf.h */
 };
 
 #define LANE_BYTES_SHIFT 26

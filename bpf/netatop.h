@@ -168,6 +168,9 @@ struct adoption {
 };
 
 /* Set by the loader before the object is loaded; all of the object's read-only data. */
+#define ANSWER_NETATOP 1  /* see compat.bpf.h */
+#define ANSWER_AND_READ 2 /* and the exporter itself reads the exit list, for its log */
+
 struct settings {
 	__u32 fingerprint;
 	__u32 count_threads; /* 0: owners are processes */
@@ -178,7 +181,7 @@ struct settings {
 	__u32 know_tcp_sender; /* before the packet leaves: own_tcp_sender is attached */
 	__u64 count_remotes;
 	__u64 remotes_digest; /* of the prefixes, so that two sets of programs differ if these do */
-	__u32 answer_netatop; /* see compat.bpf.h; nothing waits in a socket then */
+	__u32 answer_netatop; /* ANSWER_*; nothing waits in a socket then */
 	__u32 know_sender;    /* when a send has ended: own_sender is attached */
 	__u64 max_hosts;      /* addresses; 0: they are not counted */
 };

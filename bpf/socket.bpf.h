@@ -33,11 +33,13 @@ static __always_inline bool has_user(struct meter *meter)
 /* What a word of this lane holds, or would hold. */
 static __always_inline void give(struct meter *meter, __u64 identity, __u32 direction, __u64 word)
 {
+	struct traffic traffic = {lane_packets(word), lane_bytes(word)};
 	struct lane *lane = &meter->lane[direction & 1];
 
-	__sync_fetch_and_add(&lane->settled_packets, lane_packets(word));
-	__sync_fetch_and_add(&lane->settled_bytes, lane_bytes(word));
+	__sync_fetch_and_add(&lane->settled_packets, traffic.packets);
+	__sync_fetch_and_add(&lane->settled_bytes, traffic.bytes);
 	account(identity, meter->protocol, direction, word);
+	give_local(meter, direction, traffic);
 }
 
 /* Take what waits and give it to its user: exact against packets and other settles. */
@@ -424,6 +426,7 @@ static __always_inline void begin_connection(struct sock *sk, struct task_struct
 	if (!meter)
 		return;
 	meter->ended = 0;
+	drop_local(meter);
 	meter->lane[DIRECTION_RECEIVE].payload = meter->lane[DIRECTION_TRANSMIT].payload =
 		meter->lane[DIRECTION_TRANSMIT].retransmits = 0;
 }
@@ -560,6 +563,7 @@ static __always_inline void add_packet(struct __sk_buff *skb, struct meter *mete
 {
 	__u64 word = lane_word(traffic, REMOTE_UNKNOWN);
 
+	add_to_host(skb, meter, direction);
 	if (settings.count_remotes) {
 		add_packet_of_class(skb, meter, direction, traffic);
 	} else {
@@ -618,10 +622,12 @@ static __always_inline bool count_subflow(struct __sk_buff *skb, struct bpf_sock
 		bpf_sk_storage_get(&listeners, sk, listener, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!meter && listener)
 		meter = open_meter(above, &kind, 0, listener->owner, true);
-	if (meter)
+	if (meter) {
 		add_packet(skb, meter, direction, traffic);
-	else
-		account_unidentified(REASON_NO_OWNER, PROTOCOL_TCP, direction, traffic);
+		return true;
+	}
+	account_unidentified(REASON_NO_OWNER, PROTOCOL_TCP, direction, traffic);
+	count_local(skb, direction);
 	return true;
 }
 
@@ -645,16 +651,19 @@ static __noinline int count_aside(struct __sk_buff *skb, __u32 direction)
 	listener = bpf_sk_storage_get(&listeners, sk, 0, 0);
 	if (!listener && kind.of_kernel) {
 		account_unidentified(REASON_KERNEL, skb_protocol(skb), direction, traffic);
+		count_local(skb, direction);
 		return 0;
 	}
 	owner = listener ? listener->owner : IDENTITY_NOBODY;
 	meter = open_meter(sk, &kind, bpf_get_socket_cookie(skb), owner, true);
-	if (meter)
+	if (meter) {
 		add_packet(skb, meter, direction, traffic);
-	else
-		account(owner, skb_protocol(skb), direction,
-			lane_word(traffic, settings.count_remotes ? read_remote(skb, direction) :
-								    REMOTE_UNKNOWN));
+		return 0;
+	}
+	count_local(skb, direction);
+	account(owner, skb_protocol(skb), direction,
+		lane_word(traffic,
+			  settings.count_remotes ? read_remote(skb, direction) : REMOTE_UNKNOWN));
 	return 0;
 }
 
@@ -669,8 +678,6 @@ static __always_inline int count(struct __sk_buff *skb, enum direction direction
 		add_packet(skb, meter, direction, skb_traffic(skb));
 	else
 		count_aside(skb, direction);
-	if (sk)
-		count_local(skb, direction, meter);
 	return 1; /* let it pass */
 }
 

@@ -25,6 +25,7 @@ from exporter import (
     hosts_api,
     log,
     metrics,
+    netatop_bpf,
     reload,
     status,
     top,
@@ -37,8 +38,9 @@ from exporter.collector import Collector
 from exporter.config import document, flags
 from exporter.errors import ConfigError, NetatopError, StateError
 from exporter.http import Server
-from exporter.kernel import host
+from exporter.kernel import host, layouts
 from exporter.kernel.core_loader import CoreTracer, Options
+from exporter.kernel.exit_list import ExitList
 from exporter.kernel.pins import Pins
 from exporter.kernel.watcher import Filter
 from exporter.model import LIFE_EVENTS
@@ -74,7 +76,10 @@ Show who is using the network now, as a live table in the terminal: processes, t
 hosts, groups, and processes that have ended, as the exporter on this host knows them. Press ? for
 the keys. With --batch, print tables on standard output, exact and in full, for pipes.
 """
-STATUS: Final = "Print the totals of the exporter that runs on this host, as /proc/netatop did."
+STATUS: Final = """\
+Print totals, what is unidentified and why, sockets, tasks, what was lost, and versions, of the
+exporter that runs on this host; in the end the lines of /proc/netatop, under its names.
+"""
 EXITS: Final = """\
 Print the finished processes that had used the network, as the exporter on this host knows them.
 """
@@ -161,7 +166,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
             SERVE,
             serve,
             (
-                *(_file_flags, _kernel_flags, _compat_flags, _pin_flags),
+                *(_file_flags, _kernel_flags, _compat_flags, _bpf_socket_flags, _pin_flags),
                 *(_place_flags, _path_flags, _web_flags),
             ),
         ),
@@ -172,7 +177,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
             "print totals of the running exporter",
             STATUS,
             show_status,
-            (_place_flags, _path_flags),
+            (_json_flags, _place_flags, _path_flags),
         ),
         (
             "exits",
@@ -317,6 +322,20 @@ def _compat_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _bpf_socket_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--compat.netatop-bpf",
+        dest="compat_netatop_bpf",
+        metavar="PATH",
+        nargs="?",
+        const=flags.NETATOP_BPF,
+        type=functools.partial(flags.socket_path, "--compat.netatop-bpf"),
+        default=argparse.SUPPRESS,
+        help=f"answer programs that ask netatop-bpf, as atop 2.10 does, on this socket; without a "
+        f"path on {flags.NETATOP_BPF} (docs/atop.md)",
+    )
+
+
 def _pin_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pin-path",
@@ -352,6 +371,10 @@ def _path_flags(parser: argparse.ArgumentParser) -> None:
         default=defaults.telemetry_path,
         help="path of the metrics",
     )
+
+
+def _json_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", dest="as_json", action="store_true", help="print it as JSON")
 
 
 def _exits_flags(parser: argparse.ArgumentParser) -> None:
@@ -519,8 +542,19 @@ def _options(chosen: flags.Flags, settings: Settings) -> Options:
         lifecycle=chosen.lifecycle,
         netfilter=chosen.netfilter,
         compat=chosen.compat_netatop,
+        reads_exits=_reads_exits(chosen, settings),
         pin_path=chosen.pin_path,
     )
+
+
+def _reads_exits(chosen: flags.Flags, settings: Settings) -> bool:
+    """Tell whether we are netatop's daemon too: atop wants to read at once who has ended.
+
+    Not with a cgroup of its own: only sockets that were made there are answered, and ours was not.
+    """
+    choice = settings.exit_log
+    is_daemon = choice is not None and choice.format == "netatop"
+    return chosen.compat_netatop and is_daemon and not chosen.cgroup_path
 
 
 # Commands
@@ -541,8 +575,12 @@ def serve(parsed: argparse.Namespace) -> int:
         max_requests=chosen.max_requests,
     )
     writer = exit_log.Writer(settings.exit_log) if settings.exit_log else None
+    path = chosen.compat_netatop_bpf
+    netatop_clients = netatop_bpf.Server(path) if path else None
     with (
         server,
+        netatop_clients or contextlib.nullcontext(),
+        contextlib.ExitStack() as ends,
         writer or contextlib.nullcontext(),
         CoreTracer(_options(chosen, settings)) as tracer,
     ):
@@ -550,9 +588,13 @@ def serve(parsed: argparse.Namespace) -> int:
             logger.warning("no tracepoint %s: %s", tracepoint, loss)
         collector = _collector(tracer, settings, chosen.max_exits)
         collector.exit_log = writer
+        if writer and _reads_exits(chosen, settings):
+            writer.source = ends.enter_context(ExitList())
         reloader = Reloader(chosen, collector, tracer.cgroup_path)
         if chosen.enable_lifecycle:
             server.reload = reloader.reload
+        if netatop_clients:
+            netatop_clients.report = collector.report
         server.counts_hosts = settings.hosts is not None
         server.connections = collector.connections
         server.report, server.expose = collector.report, collector.expose
@@ -608,7 +650,8 @@ def check_config(parsed: argparse.Namespace) -> int:
 def show_status(parsed: argparse.Namespace) -> int:
     """Print the totals of a running exporter."""
     chosen = _flags(parsed)
-    print(status.report(client.fetch(chosen.listen_address, chosen.telemetry_path)))
+    text = client.fetch(chosen.listen_address, chosen.telemetry_path)
+    print(status.report(text, as_json=parsed.as_json))
     return 0
 
 
@@ -708,6 +751,7 @@ def _collector(tracer: CoreTracer, settings: Settings, max_exits: int = 0) -> Co
         loader=tracer.loader,
         libbpf=tracer.libbpf_version,
         kernel=host.kernel_release(),
+        layout=f"{layouts.FINGERPRINT:08x}",
     )
     namer = reload.namer(settings, tracer.cgroup_path)
     ledger = Ledger(namer, settings.limits.groups, max_exits, settings.class_names)

@@ -22,12 +22,12 @@ import time
 import zlib
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from exporter.api.exits import exited
 from exporter.errors import LogError
 from exporter.kernel.semaphores import Semaphores
-from exporter.model import pick
+from exporter.netpertask import RECORD, record
 from exporter.procfs import booted_at
 
 if TYPE_CHECKING:
@@ -43,6 +43,16 @@ MOST_WAITING: Final = 100_000
 """Entries for which the disk was too slow so far."""
 FREE_SHARE: Final = 0.05
 CHECK_SECONDS: Final = 1.0
+SOURCE_SECONDS: Final = 0.1
+"""How long what ends waits for its last packets, and for us, where atop reads the log."""
+
+
+class Source(Protocol):
+    """Who has ended: exporter.kernel.exit_list.ExitList."""
+
+    def take(self) -> Iterable[bytes]:
+        """Return `struct netpertask` of each that has not been told before. Raises OSError."""
+        ...
 
 
 class Writer:
@@ -53,6 +63,8 @@ class Writer:
         self._file = _Netatop(choice) if choice.format == "netatop" else _Lines(choice)
         self._queue: queue.Queue[ExitedProcess | None] = queue.Queue(MOST_WAITING)
         self._thread = threading.Thread(target=self._work, name="exit-log", daemon=True)
+        self.source: Source | None = None
+        """Where the finished processes come from, if not by `add`: netatop's own exit list."""
         self.written = 0
         self.lost: dict[str, int] = dict.fromkeys(("full", "error", "slow"), 0)
         """Entries that were not written: the file system was full, refused, or was too slow."""
@@ -69,8 +81,8 @@ class Writer:
         self._file.close()
 
     def add(self, entries: Iterable[ExitedProcess]) -> None:
-        """Take entries; never waits."""
-        for entry in entries:
+        """Take entries; never waits. Does nothing where they come from the source."""
+        for entry in () if self.source else entries:
             try:
                 self._queue.put_nowait(entry)
             except queue.Full:
@@ -79,23 +91,35 @@ class Writer:
     def _work(self) -> None:
         while True:
             try:
-                entry = self._queue.get(timeout=CHECK_SECONDS)
+                entry = self._queue.get(timeout=SOURCE_SECONDS if self.source else CHECK_SECONDS)
             except queue.Empty:
-                with contextlib.suppress(OSError):
-                    self._file.tend()
+                self._look()
                 continue
             if entry is None:
+                self._look()
                 return
             self._write(entry)
 
-    def _write(self, entry: ExitedProcess) -> None:
+    def _look(self) -> None:
+        """Do what time asks for, and write what the source has."""
+        with contextlib.suppress(OSError):
+            self._file.tend()
+        if self.source:
+            try:
+                for entry in self.source.take():
+                    self._write(entry)
+            except OSError as error:  # the kernel programs are gone
+                log.debug("exit list", exc_info=error)
+
+    def _write(self, entry: ExitedProcess | bytes) -> None:
         reason = ""
+        wanted = False
         try:
             self._file.tend()
             if self._file.is_full():
                 reason = "full"
             else:
-                self._file.write(entry)
+                wanted = self._file.write(entry)
         except OSError as error:
             reason = "error"
             log.debug("exit log", exc_info=error)
@@ -103,8 +127,7 @@ class Writer:
             if not self.lost[reason]:
                 log.error("exit log: %s: not written, reason %s", self._file.path, reason)
             self.lost[reason] += 1
-        else:
-            self.written += 1
+        self.written += wanted
 
 
 class _File(ABC):
@@ -118,8 +141,11 @@ class _File(ABC):
     default_path: str
 
     @abstractmethod
-    def write(self, entry: ExitedProcess) -> None:
-        """Append an entry, whole or not at all for whoever reads. Raises OSError."""
+    def write(self, entry: ExitedProcess | bytes) -> bool:
+        """Append an entry, whole or not at all for whoever reads; False: nobody wants it.
+
+        Raises OSError.
+        """
 
     @abstractmethod
     def tend(self) -> None:
@@ -158,22 +184,7 @@ class _File(ABC):
 HEADER: Final = struct.Struct("=IIHHi")
 """struct naheader: magic, curseq, hdrlen, ntplen, pid of the daemon."""
 SEQUENCE_OFFSET: Final = 4
-RECORD: Final = struct.Struct("=i4xQ16s8Q")
-"""struct netpertask of a 64-bit host: id, btime, command, and eight counters."""
 MAGIC: Final = 0xFEEDB0B0
-
-
-def record(entry: ExitedProcess, booted: float) -> bytes:
-    """Return struct netpertask; booted: the time of the boot, in seconds since the epoch."""
-    task = entry.task
-    counters = (
-        pick(task.counters, protocol, direction, unit)
-        for protocol in ("tcp", "udp")
-        for direction in ("transmit", "receive")
-        for unit in ("packets", "bytes")
-    )
-    name = task.name.encode(errors="replace")[:15]
-    return RECORD.pack(task.pid, int(booted + task.start_ns / 1e9), name, *counters)
 
 
 class _Netatop(_File):
@@ -202,14 +213,16 @@ class _Netatop(_File):
             os.close(self._fd)
             self._begin()
 
-    def write(self, entry: ExitedProcess) -> None:
+    def write(self, entry: ExitedProcess | bytes) -> bool:
         """Append an entry if somebody reads; the sequence number tells readers when it is whole."""
         if not self._semaphores.readers:
-            return
-        packed = zlib.compress(record(entry, self._booted))
+            return False
+        whole = entry if isinstance(entry, bytes) else record(entry.task, self._booted)
+        packed = zlib.compress(whole)
         self._append(bytes([len(packed)]) + packed)
         self._sequence += 1
         os.pwrite(self._fd, struct.pack("=I", self._sequence), SEQUENCE_OFFSET)
+        return True
 
     def close(self) -> None:
         """Close the file and be a daemon no more."""
@@ -245,13 +258,16 @@ class _Lines(_File):
         if tail and not tail.endswith(b"\n"):
             os.ftruncate(self._fd, size - len(tail) + tail.rfind(b"\n") + 1)
 
-    def write(self, entry: ExitedProcess) -> None:
+    def write(self, entry: ExitedProcess | bytes) -> bool:
         """Append a line in one step."""
+        if isinstance(entry, bytes):  # a source is for the other format
+            raise TypeError
         line = json.dumps(exited(entry, self._booted)).encode() + b"\n"
         if self._size and self._size + len(line) > self._choice.max_bytes:
             self._rotate()
         self._append(line)
         self._size += len(line)
+        return True
 
     def tend(self) -> None:
         """Rotate what is old."""

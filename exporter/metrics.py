@@ -63,6 +63,8 @@ class Build(NamedTuple):
     loader: str
     libbpf: str
     kernel: str
+    layout: str = ""
+    """Fingerprint of the structs that the kernel programs share with us."""
 
 
 class Stage(NamedTuple):
@@ -118,8 +120,8 @@ def build_families(build: Build) -> Iterator[Family]:
     yield _gauge(
         "loader_info",
         "How the kernel programs were loaded.",
-        ("loader", "libbpf", "kernel"),
-        [((build.loader, build.libbpf, build.kernel), 1)],
+        ("loader", "libbpf", "kernel", "layout"),
+        [((build.loader, build.libbpf, build.kernel, build.layout), 1)],
     )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Final, NamedTuple
 
@@ -16,6 +17,8 @@ RESERVED: Final = (
     *("/api/v1/exits", "/api/v1/groups", "/api/v1/processes", "/api/v1/sockets", "/api/v1/threads"),
     *("/api/v1/hosts", "/api/v1/connections"),
 )
+NETATOP_BPF: Final = "/run/netatop-bpf-socket"
+"""Where atop looks for netatop-bpf."""
 MAX_TASKS: Final = 1 << 24
 
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]+)")
@@ -53,6 +56,7 @@ class Flags(NamedTuple):
     lifecycle: bool = False
     netfilter: bool = True
     compat_netatop: bool = False
+    compat_netatop_bpf: str | None = None
     pin_path: str | None = None
     max_exits: int = 1000
     config_file: str | None = None
@@ -92,6 +96,14 @@ def file(flag: str, text: str) -> str:
     """Check the name of a file. Raises ConfigError."""
     if not text:
         message = f"{flag}: found ''; accepted is the name of a file"
+        raise ConfigError(message)
+    return text
+
+
+def socket_path(flag: str, text: str) -> str:
+    """Check the name of a socket file: the kernel keeps 107 bytes of one. Raises ConfigError."""
+    if not text.startswith("/") or not len(os.fsencode(text)) < 108:
+        message = f"{flag}: found {text!r}; accepted is an absolute path of up to 107 bytes"
         raise ConfigError(message)
     return text
 

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from exporter.kernel.libbpf import Translate
 
 OBJECT: Final = Path(__file__).with_name("netatop.bpf.o")
+ANSWER_AND_READ: Final = 2
+"""As bpf/netatop.h has it."""
 
 
 class Options(NamedTuple):
@@ -66,6 +68,8 @@ class Options(NamedTuple):
     """Of addresses behind this host: how many are counted."""
     compat: bool = False
     """Answer the options of getsockopt(2) that the kernel module netatop had."""
+    reads_exits: bool = False
+    """The caller itself reads the exit list that is kept for these options (exit_list.py)."""
     pin_path: str | None = None
     """A directory of a bpf file system: everything stays there, for the next to take over."""
     object_path: Path = OBJECT
@@ -219,7 +223,7 @@ class CoreObject:
                 "own_tcp_sender" not in missing,
                 bool(options.remotes),
                 remotes.digest(options.remotes),
-                options.compat,
+                ANSWER_AND_READ if options.compat and options.reads_exits else options.compat,
                 "own_sender" not in missing,
                 options.max_hosts,
             ),

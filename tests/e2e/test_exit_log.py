@@ -135,6 +135,23 @@ def test_full(tmp_path: Path, name: str) -> None:
         checked(LIBC.umount2(bytes(disk), 0))
 
 
+def test_refused(tmp_path: Path, name: str) -> None:
+    """What can't be written is counted, the exporter goes on, and no line is torn."""
+    path = tmp_path / "exits.jsonl"
+    configuration = settings(tmp_path, f"path: {path}")
+    prefix = ("prlimit", "--fsize=2003")  # a larger file is refused, by EFBIG
+    with program.serve("--config.file", configuration, prefix=prefix) as exporter:
+        for _ in range(7):
+            live(name, 3)
+        wait_until(
+            lambda: exporter.scrape().sum("netatop_exit_log_lost_total", reason="error") >= 3,
+            "they are counted as lost",
+        )
+        assert "not written, reason error" in exporter.log
+    assert path.read_text().endswith("}\n")
+    assert 0 < len(lines(path, name)) < 5
+
+
 # netatopd's format. All of this from its header file: a reader subscribes by counting the second
 # semaphore down, looks at the header's sequence number, and unpacks so many records.
 

@@ -92,13 +92,14 @@ def crowd(talk: Connection, name: str, processes: int, size: int) -> None:
     """Start processes; each sends one datagram here and exits at once."""
     with udp_socket() as sink:
         sink.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 24)
-        children = [_send_one(name, sink.getsockname(), size) for _ in range(processes)]
+        children = [send_one(name, sink.getsockname(), size) for _ in range(processes)]
         assert [os.waitpid(child, 0)[1] for child in children] == [0] * processes
         received = sum(len(sink.recv(1 << 16)) for _ in children)
         talk.send(received)
 
 
-def _send_one(name: str, address: tuple[str, int], size: int) -> int:
+def send_one(name: str, address: tuple[str, int], size: int) -> int:
+    """Start a process that sends one datagram and ends; return its pid."""
     child = os.fork()
     if child:
         return child

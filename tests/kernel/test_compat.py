@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exporter.kernel.core_loader import CoreTracer, Options
+from exporter.kernel.exit_list import ExitList
 from tests import workload
 from tests.kernel.lab import alone, open_lab, readable
 from tests.network import LIBC, checked
@@ -534,6 +535,23 @@ def test_exits(own: Reader) -> None:
     own.tell(EMPTY_EXIT)
     with refused(errno.ENOPROTOOPT):
         own.ask(GETCNT_EXIT)
+
+
+def test_exits_of_our_own_log() -> None:
+    """Where the exporter reads the list, EMPTY_EXIT never says that it is not empty yet.
+
+    Each process is told once: when it has been gone for as long as the reader was away.
+    """
+    with alone(), CoreTracer(Options(compat=True, reads_exits=True)), netatop.reader() as asking:
+        with ExitList() as exits:
+            list(exits.take())
+            sent = _senders(7)
+            asking.tell(EMPTY_EXIT)
+            assert list(exits.take()) == []
+            found = [netatop.decode(raw) for raw in exits.take()]
+        assert {answer.id: answer.counts for answer in found if answer.id in sent} == sent
+        with refused(errno.ENOPROTOOPT):
+            asking.ask(GETCNT_EXIT)
 
 
 def test_several_readers(own: Reader) -> None:

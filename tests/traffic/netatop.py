@@ -47,7 +47,7 @@ def decode(raw: bytes) -> Answer:
     task, begin, command, *numbers = NETPERTASK.unpack(raw)
     pairs = zip(NAMES, zip(numbers[::2], numbers[1::2], strict=True), strict=True)
     counts = {name: pair for name, pair in pairs if any(pair)}
-    return Answer(task, begin, command.partition(b"\0")[0].decode(), counts)
+    return Answer(task, begin, command.partition(b"\0")[0].decode(errors="replace"), counts)
 
 
 class Reader:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from exporter import client, status
@@ -19,13 +21,33 @@ def test_totals_and_unidentified() -> None:
     tracer = FakeTracer(process(10))
     strange = counters(udp_transmit_packets=5, udp_transmit_bytes=77)
     tracer.snapshot.unidentified["kernel"] = strange  # type: ignore[index]
-    exposition = Collector(tracer, ledger(), Settings(), Build("", "", "", "", "")).expose()
+    build = Build("1.2.3", "3.11", "fake", "1.1", "6.18", "9d7220dd")
+    exposition = Collector(tracer, ledger(), Settings(), build).expose()
     lines = status.report(exposition.decode()).splitlines()
     assert [line.split() for line in lines if line.startswith("udp transmit")] == [
         ["udp", "transmit", "28", "4176", "5", "77"]
     ]
     assert "tasks      1 process, 0 thread" in lines
-    assert lines[-1] == "lost       nothing"
+    assert "lost       nothing" in lines
+    assert lines[0] == (
+        "netatop-exporter 1.2.3, Linux 6.18, loader fake, libbpf 1.1, layout 9d7220dd"
+    )
+    theirs = lines[lines.index("as /proc/netatop:") + 1 :]
+    assert [line.split() for line in theirs] == [
+        ["tcpsndpacks:", "0", "(unident:", "0)"],
+        ["tcprcvpacks:", "0", "(unident:", "0)"],
+        ["udpsndpacks:", "28", "(unident:", "5)"],
+        ["udprcvpacks:", "0", "(unident:", "0)"],
+        ["icmpsndpacks:", "0"],
+        ["icmprcvpacks:", "0"],
+        ["#sockinfo:", "1", "(overflow:", "0)"],
+        ["#taskinfo:", "1", "(overflow:", "0)"],
+        ["#taskexit:", "0"],
+        ["modversion:", "1.2.3"],
+    ]
+    facts = json.loads(status.report(exposition.decode(), as_json=True))
+    assert facts["unidentified"]["kernel"]["udp"]["transmit_bytes"] == 77
+    assert (facts["version"], facts["layout"]) == ("1.2.3", "9d7220dd")
 
 
 @pytest.mark.parametrize("text", ["", "some_other_metric 1\n", "<html>"])
