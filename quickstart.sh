@@ -94,7 +94,7 @@ install_python() (
         ;;
     esac
     say "installing Python packages into .venv"
-    .venv/bin/python -m pip --disable-pip-version-check install --quiet --editable ".$1"
+    .venv/bin/python -m pip --disable-pip-version-check install --quiet --editable ".[$1]"
     printf '%s %s\n' "$wanted" "$1" >"$stamp"
 ) >&2
 
@@ -155,11 +155,11 @@ need_for_run
 if [ "$word" = test ]; then
     need_for_test
     install_missing
-    install_python '[dev]'
+    install_python dev,top
     exec make check
 fi
 install_missing
-install_python ''
+install_python top
 make -s -C bpf >&2
 hint "$@"
 cd "$caller"

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 
 from exporter import (
     __version__,
-    api,
     client,
     doctor,
     exit_log,
@@ -29,8 +28,10 @@ from exporter import (
     netatop_bpf,
     reload,
     status,
+    top,
     watch,
 )
+from exporter.api.exits import signal_name
 from exporter.attribution import memory
 from exporter.attribution.ledger import Ledger
 from exporter.collector import Collector
@@ -44,6 +45,8 @@ from exporter.kernel.pins import Pins
 from exporter.kernel.watcher import Filter
 from exporter.model import LIFE_EVENTS
 from exporter.reload import Reloader
+from exporter.top.choice import Choice
+from exporter.top.views import VIEWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,6 +71,11 @@ the configuration file again.
 ONCE: Final = (
     "Count for some seconds, print one exposition on standard output, and end. Needs root."
 )
+TOP: Final = """\
+Show who is using the network now, as a live table in the terminal: processes, threads, sockets,
+hosts, groups, and processes that have ended, as the exporter on this host knows them. Press ? for
+the keys. With --batch, print tables on standard output, exact and in full, for pipes.
+"""
 STATUS: Final = """\
 Print totals, what is unidentified and why, sockets, tasks, what was lost, and versions, of the
 exporter that runs on this host; in the end the lines of /proc/netatop, under its names.
@@ -163,6 +171,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
             ),
         ),
         ("once", "print one exposition", ONCE, once, (_file_flags, _kernel_flags, _once_flags)),
+        ("top", "show a live table in the terminal", TOP, show_top, (_top_flags, _place_flags)),
         (
             "status",
             "print totals of the running exporter",
@@ -403,6 +412,37 @@ def _json_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _top_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--interval",
+        metavar="SECONDS",
+        type=functools.partial(flags.seconds, "--interval", 0.1, 3600),
+        default=2.0,
+        help="how often to ask; rates are those of this time",
+    )
+    parser.add_argument("--view", choices=VIEWS, default="processes", help="what to show first")
+    parser.add_argument(
+        "--sort",
+        metavar="COLUMN",
+        default=argparse.SUPPRESS,
+        help="by the title of a column: numbers from the greatest, names from the least (default: "
+        "the busiest first)",
+    )
+    parser.add_argument("--reverse", action="store_true", help="in the other direction")
+    parser.add_argument(
+        "--filter", metavar="TEXT", default="", help="only what has this text in one of its names"
+    )
+    group = parser.add_argument_group("without a terminal")
+    group.add_argument("--batch", action="store_true", help="print tables, one each interval")
+    group.add_argument(
+        "--count",
+        metavar="N",
+        type=functools.partial(flags.whole, "--count", 1, 1_000_000),
+        default=argparse.SUPPRESS,
+        help="so many (default: until Ctrl-C)",
+    )
+
+
 def _watch_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("which events")
     group.add_argument("--pid", metavar="PID", type=_pid("--pid"), help="of this process only")
@@ -623,6 +663,18 @@ def list_exits(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def show_top(parsed: argparse.Namespace) -> int:
+    """Show a live table, or print tables."""
+    given = vars(parsed)
+    return top.start(
+        _flags(parsed).listen_address,
+        Choice.make(parsed.view, given.get("sort"), wanted=parsed.filter, reverse=parsed.reverse),
+        parsed.interval,
+        batch=parsed.batch,
+        count=given.get("count"),
+    )
+
+
 def list_hosts(parsed: argparse.Namespace) -> int:
     """Print the IP addresses that a running exporter knows."""
     where = _flags(parsed).listen_address
@@ -663,7 +715,7 @@ def wait_for(parsed: argparse.Namespace) -> int:
     """Wait for a process; end as it has."""
     status = watch.wait_for(parsed.pid)
     number = status & 0x7F
-    said = f"killed by {api.signal_name(number)}" if number else f"exit status {status >> 8}"
+    said = f"killed by {signal_name(number)}" if number else f"exit status {status >> 8}"
     print(f"{parsed.pid}: {said}")
     return 128 + number if number else status >> 8
 

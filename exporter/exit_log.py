@@ -24,7 +24,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from exporter.api import exited
+from exporter.api.exits import exited
 from exporter.errors import LogError
 from exporter.kernel.semaphores import Semaphores
 from exporter.netpertask import RECORD, record

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter import client
-from exporter.api import EXITS
+from exporter.api.exits import PATH
 from exporter.errors import ServeError
 from exporter.model import PROTOCOLS
 
@@ -46,7 +46,7 @@ def listing(address: Address, *, as_json: bool, follow: bool) -> Iterator[str]:
 
 
 def _ask(address: Address, since: int) -> dict[str, Any]:
-    text = client.fetch(address, f"{EXITS}?since={since}")
+    text = client.fetch(address, f"{PATH}?since={since}")
     try:
         answer: dict[str, Any] = json.loads(text)
         answer["exits"], answer["next"]

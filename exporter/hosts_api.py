@@ -48,7 +48,13 @@ def hosts(report: Report, query: str, *, counted: bool) -> bytes:
     wanted = _wanted(HOSTS, query)
     offset = booted_at()
     found = [host for host in report.hosts if _is_in(host.address, wanted)]
-    return json.dumps({"counted": counted, "hosts": [_host(h, offset) for h in found]}).encode()
+    return json.dumps(
+        {
+            "counted": counted,
+            "time_seconds": round(report.now_ns / 1e9, 6),
+            "hosts": [_host(h, offset) for h in found],
+        }
+    ).encode()
 
 
 def connections(find: Callable[[Network | None], Connections | None], query: str) -> bytes:

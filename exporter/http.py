@@ -53,6 +53,8 @@ PAGE: Final = """<!DOCTYPE html>
 <body><h1>netatop-exporter</h1>
 <p>Who is using the network on this host. Version {version}.</p>
 <ul><li><a href="{path}">Metrics</a></li><li><a href="/api/v1/exits">Finished processes</a></li>
+<li>Now: <a href="/api/v1/processes">processes</a>, <a href="/api/v1/threads">threads</a>,
+<a href="/api/v1/sockets">sockets</a>, <a href="/api/v1/groups">groups</a></li>
 <li><a href="/healthz">Alive?</a></li>
 <li><a href="/readyz">Ready?</a></li></ul></body></html>
 """
@@ -194,8 +196,8 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/":
             page = PAGE.format(version=__version__, path=html.escape(self.server.path))
             self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
-        elif path == api.EXITS:
-            self._exits(query)
+        elif path in api.ANSWERS:
+            self._report(api.ANSWERS[path], query)
         elif path == hosts_api.HOSTS:
             self._hosts(query)
         elif path == hosts_api.CONNECTIONS:
@@ -245,13 +247,13 @@ class Handler(BaseHTTPRequestHandler):
             return
         self._answer(HTTPStatus.OK, OPENMETRICS if openmetrics else TEXT, body)
 
-    def _exits(self, query: str) -> None:
+    def _report(self, answer: Callable[[Report, str], bytes], query: str) -> None:
         report = self.server.report and self.server.report()
         if not report:
             self._say(HTTPStatus.SERVICE_UNAVAILABLE, "not ready yet")
             return
         try:
-            self._answer(HTTPStatus.OK, "application/json", api.exits(report, query))
+            self._answer(HTTPStatus.OK, "application/json", answer(report, query))
         except ConfigError as error:
             self._say(HTTPStatus.BAD_REQUEST, str(error))
 

@@ -341,9 +341,28 @@ class ProcessTraffic(NamedTuple):
     cgroup: str
 
 
+class ThreadTraffic(NamedTuple):
+    """A thread and its process."""
+
+    task: TaskRecord
+    process: ProcessTraffic
+
+
+class SocketTraffic(NamedTuple):
+    """A socket and its user; None if nobody is known to use it."""
+
+    socket: SocketRecord
+    user: TaskRecord | None
+    """A thread where threads are counted, else a process."""
+    process: ProcessTraffic | None
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """Facts with meaning."""
+
+    now_ns: int
+    """When, since boot."""
 
     total: Counters
     unidentified: Mapping[str, Counters]
@@ -363,6 +382,11 @@ class Report:
     """What each had received and transmitted, in bytes."""
     processes: Mapping[int, ProcessTraffic]
     """By pid; of those that have had one pid, the last."""
+    threads: tuple[ThreadTraffic, ...]
+    """Those that are shown, as the sockets below."""
+    sockets: tuple[SocketTraffic, ...]
+    counted: frozenset[str]
+    """The kinds of which any are shown."""
     members: Mapping[str, tuple[Member, ...]]
     """By kind: those that may have series."""
     whole: Mapping[str, Traffic]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter import client
-from exporter.api import EXITS, signal_name
+from exporter.api.exits import PATH, signal_name
 from exporter.errors import ProcessError, ServeError
 from exporter.kernel.watcher import Filter, Watcher
 from exporter.model import DIRECTIONS, PROTOCOLS, outcome
@@ -118,7 +118,7 @@ class _Exits:
 
     def _ask(self, since: int) -> tuple[list[dict[str, Any]], int | None]:
         try:
-            answer = json.loads(client.fetch(self._address, f"{EXITS}?since={since}"))
+            answer = json.loads(client.fetch(self._address, f"{PATH}?since={since}"))
             return answer["exits"], answer["next"]
         except (ServeError, ValueError, KeyError, TypeError):
             return [], None  # there is none, or no more

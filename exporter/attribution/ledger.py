@@ -143,15 +143,20 @@ class Ledger:
         for process in sorted(processes, key=operator.attrgetter("end_ns")):
             self._account(process, named[process.identity], snapshot.now_ns)
         self._drop_gone(named)
-        groups_now = {
-            identity: known._replace(group=self._admitted(known.group))
-            for identity, known in named.items()
-        }
+        known = {process.identity: self._known(process, named) for process in processes}
+        newest = [known[t.identity] for t in members.newest(processes, lambda task: task.pid)]
+        threads_shown = tuple(members.threads_shown(threads, known, named))
+        sockets_shown = tuple(
+            members.sockets_shown(
+                sockets, snapshot.tasks, known, named, strangers=self.namer.shows_strangers
+            )
+        )
         self._account_lives(snapshot.lives)
         hosts = self.hosts.report(snapshot.hosts, snapshot.now_ns)
         unidentified = {reason: snapshot.unidentified.get(reason, ZERO) for reason in REASONS}
         groups = {group: usage[: TCP.start] for group, usage in memory.groups.items()}
         return Report(
+            now_ns=snapshot.now_ns,
             total=_sum((*groups.values(), *unidentified.values())),
             unidentified=unidentified,
             groups=groups,
@@ -164,17 +169,12 @@ class Ledger:
             exits=dict(memory.exits),
             lifetimes=memory.histograms.read("lifetime_ns", 1e9),
             sizes=memory.histograms.read("bytes"),
-            processes={
-                task.pid: ProcessTraffic(
-                    task, known.group, known.container, known.unit, known.cgroup
-                )
-                for task in members.newest(processes, lambda task: task.pid)
-                for known in (groups_now[task.identity],)
-            },
+            processes={process.task.pid: process for process in newest},
+            threads=threads_shown,
+            sockets=sockets_shown,
+            counted=self.namer.shown,
             members={
-                **members.of_kinds(
-                    processes, threads, sockets, groups_now, strangers=self.namer.shows_strangers
-                ),
+                **members.of_kinds(newest, threads_shown, sockets_shown),
                 "host": hosts.members,
             },
             whole={
@@ -192,6 +192,12 @@ class Ledger:
             tasks={"process": len(processes), "thread": len(threads)},
             forgettable=tuple(_forgettable(snapshot)),
         )
+
+    def _known(self, process: TaskRecord, named: Mapping[int, Named]) -> ProcessTraffic:
+        """Return a process with its names, in the group that it is in now."""
+        found = named[process.identity]
+        group = self._admitted(found.group)
+        return ProcessTraffic(process, group, found.container, found.unit, found.cgroup)
 
     def _account(self, process: TaskRecord, named: Named, now_ns: int) -> None:
         """Add what a process has used since the last report to its group."""

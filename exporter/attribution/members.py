@@ -5,33 +5,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.model import NO_TCP, NO_TRAFFIC, PROTOCOLS, WIDTH, Member, add
+from exporter.model import (
+    NO_TCP,
+    PROTOCOLS,
+    WIDTH,
+    ZERO,
+    Member,
+    SocketTraffic,
+    ThreadTraffic,
+    add,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from exporter.attribution.namer import Named
-    from exporter.model import SocketRecord, TaskRecord, Traffic
+    from exporter.model import Counters, ProcessTraffic, SocketRecord, TaskRecord, Traffic
 
 
 def of_kinds(
-    processes: Iterable[TaskRecord],
-    threads: Iterable[TaskRecord],
-    sockets: Iterable[SocketRecord],
-    named: Mapping[int, Named],
-    *,
-    strangers: bool,
+    processes: Iterable[ProcessTraffic],
+    threads: Iterable[ThreadTraffic],
+    sockets: Iterable[SocketTraffic],
 ) -> Mapping[str, tuple[Member, ...]]:
-    """Return the members of each kind; strangers: also sockets that nobody is known to use."""
-    tasks = {task.identity: task for task in (*processes, *threads)}
+    """Return the members of each kind."""
     return {
         "process": tuple(
             Member(
-                (str(task.pid), task.name, named[task.identity].group.name),
+                (str(task.pid), task.name, group.name),
                 (*task.counters, *task.tcp),
                 is_alive=not task.end_ns,
             )
-            for task in newest(processes, lambda task: task.pid)
+            for task, group, *_ in processes
         ),
         "thread": tuple(
             Member(
@@ -39,11 +44,38 @@ def of_kinds(
                 (*task.counters, *NO_TCP),
                 is_alive=not task.end_ns,
             )
-            for task in newest(threads, lambda task: task.tid)
-            if task.process in named and named[task.process].threads
+            for task, _ in threads
         ),
-        "socket": tuple(_sockets(sockets, tasks, named, strangers=strangers)),
+        "socket": tuple(_sockets(sockets)),
     }
+
+
+def threads_shown(
+    threads: Iterable[TaskRecord],
+    processes: Mapping[int, ProcessTraffic],
+    named: Mapping[int, Named],
+) -> Iterable[ThreadTraffic]:
+    """Yield the threads of those processes whose threads are shown."""
+    for task in newest(threads, lambda task: task.tid):
+        if task.process in named and named[task.process].threads:
+            yield ThreadTraffic(task, processes[task.process])
+
+
+def sockets_shown(
+    sockets: Iterable[SocketRecord],
+    tasks: Iterable[TaskRecord],
+    processes: Mapping[int, ProcessTraffic],
+    named: Mapping[int, Named],
+    *,
+    strangers: bool,
+) -> Iterable[SocketTraffic]:
+    """Yield the sockets of those processes whose sockets are; strangers: also those of nobody."""
+    users = {task.identity: task for task in tasks}
+    for socket in sockets:
+        user = users.get(socket.owner)
+        known = named.get(user.process) if user else None
+        if known.sockets if known else strangers:
+            yield SocketTraffic(socket, user, processes[user.process] if user and known else None)
 
 
 def newest(tasks: Iterable[TaskRecord], key: Callable[[TaskRecord], int]) -> Iterable[TaskRecord]:
@@ -56,20 +88,10 @@ def newest(tasks: Iterable[TaskRecord], key: Callable[[TaskRecord], int]) -> Ite
     return found.values()
 
 
-def _sockets(
-    sockets: Iterable[SocketRecord],
-    tasks: Mapping[int, TaskRecord],
-    named: Mapping[int, Named],
-    *,
-    strangers: bool,
-) -> Iterable[Member]:
+def _sockets(sockets: Iterable[SocketTraffic]) -> Iterable[Member]:
     """Yield one for each tuple of labels: two sockets may be alike, in two network namespaces."""
     found: dict[tuple[str, ...], Member] = {}
-    for socket in sockets:
-        user = tasks.get(socket.owner)
-        known = named.get(user.process) if user else None
-        if not (known.sockets if known else strangers):
-            continue
+    for socket, user, process in sockets:
         labels = (
             str(user.pid if user else 0),
             user.name if user else "",
@@ -79,15 +101,16 @@ def _sockets(
             socket.remote_address,
             str(socket.remote_port),
         )
-        traffic = _traffic(socket)
+        traffic: Traffic = (*counters(socket), *socket.tcp)
         if labels in found:
             traffic = add(found[labels].traffic, traffic)
-        found[labels] = Member(labels, traffic, is_counted=known is not None)
+        found[labels] = Member(labels, traffic, is_counted=process is not None)
     return found.values()
 
 
-def _traffic(socket: SocketRecord) -> Traffic:
-    row = list(NO_TRAFFIC)
+def counters(socket: SocketRecord) -> Counters:
+    """Return what a socket has carried, as what tasks have used is told."""
+    row = list(ZERO)
     begin = PROTOCOLS.index(socket.protocol) * WIDTH
     row[begin : begin + WIDTH] = (
         socket.receive_packets,
@@ -95,5 +118,4 @@ def _traffic(socket: SocketRecord) -> Traffic:
         socket.transmit_packets,
         socket.transmit_bytes,
     )
-    row[-len(socket.tcp) :] = socket.tcp
     return tuple(row)

@@ -148,6 +148,11 @@ class Namer:
         return known[1]
 
     @property
+    def shown(self) -> frozenset[str]:
+        """Return the kinds of which any are shown."""
+        return frozenset(self._settings.series_limits)
+
+    @property
     def shows_strangers(self) -> bool:
         """Tell whether sockets are shown that nobody is known to use."""
         return self._settings.sockets

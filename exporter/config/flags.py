@@ -13,12 +13,9 @@ DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 10048
 DEFAULT_ADDRESS: Final = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
 RESERVED: Final = (
-    "/healthz",
-    "/readyz",
-    "/-/reload",
-    "/api/v1/exits",
-    "/api/v1/hosts",
-    "/api/v1/connections",
+    *("/healthz", "/readyz", "/-/reload"),
+    *("/api/v1/exits", "/api/v1/groups", "/api/v1/processes", "/api/v1/sockets", "/api/v1/threads"),
+    *("/api/v1/hosts", "/api/v1/connections"),
 )
 NETATOP_BPF: Final = "/run/netatop-bpf-socket"
 """Where atop looks for netatop-bpf."""
@@ -120,6 +117,14 @@ def telemetry_path(text: str) -> str:
         )
         raise ConfigError(message)
     return text
+
+
+def seconds(flag: str, low: float, high: float, text: str) -> float:
+    """Parse a time, with decimals or without. Raises ConfigError."""
+    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,12})?", text) or not low <= float(text) <= high:
+        message = f"{flag}: found {text!r}; accepted are seconds from {low:g} to {high:g}"
+        raise ConfigError(message)
+    return float(text)
 
 
 def whole(flag: str, low: int, high: int, text: str) -> int:

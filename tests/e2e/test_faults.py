@@ -393,7 +393,10 @@ def test_wrong_value(words: str) -> None:
 def test_unknown_command() -> None:
     """The message names those that there are."""
     message = program.refusal(program.run("frobnicate"), 2)
-    accepted = "serve, once, status, exits, watch, wait, check-config, doctor, detach"
+    accepted = (
+        "serve, once, top, status, exits, hosts, connections, watch, wait, check-config, doctor, "
+        "detach"
+    )
     assert f"command: found 'frobnicate'; accepted are {accepted}" in message
 
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter import api, exits, model
+from exporter import exits, model
+from exporter.api import exits as api
 from exporter.attribution import memory
 from exporter.attribution.ledger import KEEP_NS
 from exporter.errors import ConfigError, StateError
@@ -33,7 +34,7 @@ def ended(pid: int, end: int = 100, **changes: Any) -> TaskRecord:
 
 def ask(report: Report, query: str = "") -> dict[str, Any]:
     """Return the answer of the API."""
-    answer: dict[str, Any] = json.loads(api.exits(report, query))
+    answer: dict[str, Any] = json.loads(api.answer(report, query))
     return answer
 
 
@@ -169,7 +170,7 @@ def test_pages() -> None:
 def test_bad_parameters(query: str) -> None:
     """The answer names the parameter and what is accepted."""
     with pytest.raises(ConfigError, match=r"/api/v1/exits: .*found .*accepted"):
-        api.exits(ledger().report(snapshot()), query)
+        api.answer(ledger().report(snapshot()), query)
 
 
 def test_restored() -> None:

@@ -1,54 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports as JSON, for programs: /api/v1/exits."""
+"""Finished processes that had used the network."""
 
 from __future__ import annotations
 
-import json
 import signal
-import urllib.parse
 from typing import TYPE_CHECKING, Any, Final
 
+from exporter.api import terms
 from exporter.attribution.containers import place
-from exporter.config import flags
-from exporter.errors import ConfigError
-from exporter.model import DIRECTIONS, PROTOCOLS, UNITS
 from exporter.procfs import booted_at, user
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from exporter.model import ExitedProcess, Report
 
-EXITS: Final = "/api/v1/exits"
+PATH: Final = "/api/v1/exits"
 LIMITS: Final = {"since": 1 << 53, "limit": 1_000_000}
-"""The parameters of EXITS, and the largest value of each."""
-TRAFFIC: Final = tuple(f"{d}_{unit}" for d in DIRECTIONS for unit in UNITS)
+"""The parameters, and the largest value of each."""
 
 
-def exits(report: Report, query: str) -> bytes:
+def answer(report: Report, query: str) -> bytes:
     """Return the exit list, from number `since` on, at most `limit`. Raises ConfigError."""
-    wanted = _parameters(query)
+    wanted = terms.parameters(PATH, query, LIMITS)
     found = [e for e in report.exit_list if e.number >= wanted.get("since", 0)]
     shown = found[: wanted.get("limit", len(found))]
     left = found[len(shown) :]
     offset = booted_at()
-    return json.dumps(
+    return terms.dump(
         {
             "exits": [exited(entry, offset) for entry in shown],
             "next": left[0].number if left else report.next_exit,
             "evicted": report.exit_list_evicted,
         }
-    ).encode()
-
-
-def _parameters(query: str) -> Mapping[str, int]:
-    found = {}
-    for name, value in urllib.parse.parse_qsl(query, keep_blank_values=True):
-        if name not in LIMITS:
-            message = f"{EXITS}: found parameter {name!r}; accepted are {', '.join(LIMITS)}"
-            raise ConfigError(message)
-        found[name] = flags.whole(f"{EXITS}: {name}", 0, LIMITS[name], value)
-    return found
+    )
 
 
 def exited(entry: ExitedProcess, offset: float) -> dict[str, Any]:
@@ -61,9 +44,7 @@ def exited(entry: ExitedProcess, offset: float) -> dict[str, Any]:
         "pid": task.pid,
         "process": task.name,
         "group": entry.group.name,
-        "container": entry.container.container or None,
-        "pod": entry.container.pod or None,
-        "namespace": entry.container.namespace or None,
+        **terms.place(entry.container),
         "uid": task.uid,
         "user": user(task.uid),
         "cgroup_id": task.cgroup_id,
@@ -79,10 +60,7 @@ def exited(entry: ExitedProcess, offset: float) -> dict[str, Any]:
         "signal": signal_name(number) if number else None,
         "threads": task.threads,
         "sockets": task.sockets,
-        **{
-            protocol: dict(zip(TRAFFIC, task.counters[4 * index :], strict=False))
-            for index, protocol in enumerate(PROTOCOLS)
-        },
+        **terms.traffic(task.counters),
         "tcp_payload": task.tcp._asdict(),
         "final": entry.final,
     }
