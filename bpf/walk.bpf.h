@@ -92,6 +92,7 @@ static __always_inline void count_connection(struct sock *sk, struct meter *mete
 	union address local = {}, remote = {};
 	struct host_key key;
 	struct host *host;
+	long error;
 
 	if (!settings.max_hosts || meter->protocol >= PROTOCOLS)
 		return;
@@ -106,7 +107,7 @@ static __always_inline void count_connection(struct sock *sk, struct meter *mete
 	    !is_still(sk, meter))
 		return;
 	key = host_key(local, HOST_LOCAL);
-	host = find_host(&key);
+	host = find_host(&key, &error); /* it is packets that are lost, not connections */
 	if (host)
 		count_connection_of(host, session, meter->protocol);
 }
