@@ -305,6 +305,36 @@ def test_connections_without_room() -> None:
             assert not any(found.lost.values())
 
 
+TRANSLATE: Final = """
+table inet translated {{
+    chain out {{
+        type nat hook postrouting priority srcnat;
+        ip saddr {own} snat ip to {other}
+        ip6 saddr {own6} snat ip6 to {other6}
+    }}
+}}
+"""
+
+
+def test_translated(lab: Lab, family: int) -> None:
+    """A connection is of its socket's address, whatever the firewall makes of it outside."""
+    for at, address in SECOND.items():
+        _add_address(lab.left, address, at, "preferred_lft", "0")  # none is chosen unasked
+    text = TRANSLATE.format(
+        own=lab.left.ipv4, own6=lab.left.ipv6, other=SECOND[4], other6=SECOND[6]
+    )
+    lab.left.namespace.run("nft", "-f", "-", stdin=text)
+    start = lab.read()
+    to = lab.right.address(family)
+    server = lab.start(tcp.serve, to, tcp.exchange, 50_021, at=lab.right)
+    server.hear()
+    lab.start(tcp.call, to, tcp.exchange, 50_021, at=lab.left).wait()
+    server.wait()
+    passed = lab.since(start)
+    own = used(lab.tracer, lab.left.address(family))
+    assert readable(own, "tcp") == readable(passed.seen[lab.left.namespace], "tcp")
+
+
 def _connect_again(_talk: Connection, sources: list[str], to: str) -> None:
     """Connect one socket from one address after the other; it is disconnected by a RST."""
     with socket.socket(tcp.family_of(to)) as own:
