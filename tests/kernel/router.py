@@ -70,8 +70,13 @@ def forward(talk: Talk, devices: Sequence[str], max_hosts: int, max_connections:
 
 
 def _read(forwarder: Forwarder) -> Reading:
+    hosts: dict[tuple[str, str], HostRecord] = {}
+    for host in forwarder.read():
+        # A device that was there twice has two indices; an address behind it, two entries.
+        before = hosts[host[:2]].counters if host[:2] in hosts else model.ZERO
+        hosts[host[:2]] = host._replace(counters=model.add(before, host.counters))
     return Reading(
-        {(host.address, host.device): host for host in forwarder.read()},
+        hosts,
         list(forwarder.connections()),
         {what: count for what, count in forwarder.lost() if count},
         forwarder.connection_table,

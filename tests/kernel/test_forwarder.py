@@ -308,7 +308,7 @@ def test_device_comes_and_goes(router: Router) -> None:
         hosts = router.read(counting).hosts
         # Two entries of the kernel, by the device's number; both are this address.
         assert readable(hosts["192.0.5.2", "later"].counters, "udp") == {
-            "udp receive": (number, number * 129)
+            "udp receive": (sent, sent * 129)
         }
         run("ip", *inside, "link", "delete", "later")
         assert _devices(counting) == (INSIDE,)
