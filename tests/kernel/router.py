@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from exporter import model
@@ -64,6 +65,9 @@ def forward(talk: Talk, devices: Sequence[str], max_hosts: int, max_connections:
                 case "tend":
                     forwarder.tend()
                     talk.send(forwarder.devices)
+                case ("become", user):
+                    os.seteuid(user)
+                    talk.send(user)
                 case ("forget", address, device):
                     talk.send(list(forwarder.forget(address, device)))
     talk.send("ended")

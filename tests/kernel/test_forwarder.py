@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from exporter import model
-from exporter.kernel import forwarder
+from exporter.kernel import tc
 from exporter.kernel.core_loader import CoreTracer, Options
 from tests import workload
 from tests.kernel.lab import readable
@@ -22,7 +22,7 @@ from tests.traffic import tcp, tunnel, udp
 from tests.workload import PORT, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection as Talk
 
     from exporter.model import Connection
@@ -316,6 +316,77 @@ def test_device_comes_and_goes(router: Router) -> None:
     assert sum(model.by_direction(part)[0] for part in counting.hear()) == sent
 
 
+def _without_tcx(talk: Talk, *arguments: Any) -> None:
+    """Be a kernel before 6.6: it does not know the link (kernel/bpf/syscall.c, link_create)."""
+
+    def refuse(*_: Any) -> int:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    tc.bpf = refuse  # in this process alone
+    forward(talk, *arguments)
+
+
+def _add_device(router: Router, name: str, index: int) -> None:
+    """Make a device with this index that leads to 192.0.5.2."""
+    inside = ("ip", "-n", router.namespace.name)
+    number = ("index", str(index))
+    run(*inside, "link", "add", name, *number, "type", "veth", "peer", "name", "far")
+    run(*inside, "address", "add", "192.0.5.1/24", "dev", name)
+    for device in (name, "far"):
+        run(*inside, "link", "set", device, "up")
+    run(
+        *(*inside, "neighbour", "replace", "192.0.5.2", "dev", name),
+        *("lladdr", "02:00:00:00:00:09", "nud", "permanent"),
+    )
+
+
+def _received(router: Router, counting: Process, device: str) -> int:
+    """Return how many datagrams 192.0.5.2 has received."""
+    found = router.read(counting).hosts[("192.0.5.2", device)]
+    return model.pick(found.counters, "udp", "receive", "packets")
+
+
+@pytest.mark.parametrize("start", [forward, _without_tcx], ids=["tcx", "clsact"])
+def test_device_with_the_same_index(router: Router, start: Callable[..., None]) -> None:
+    """A device that took the name and the index of another since the last look is attached to."""
+    _add_device(router, "later", 4099)
+    counting = router.start(start, ("later",), 4099, 4099)
+    counting.hear()
+    for total, number in ((23, 23), (52, 29)):
+        router.start(udp.send, "192.0.5.2", number, 101).wait()
+        assert _received(router, counting, "later") == total
+        run("ip", "-n", router.namespace.name, "link", "delete", "later")
+        _add_device(router, "later", 4099)
+        assert _devices(counting) == ("later",)
+
+
+def test_device_with_another_name(router: Router) -> None:
+    """A device that is renamed is told by its new name, if that is one of those wanted."""
+    _add_device(router, "later", 4099)
+    counting = router.count("later", "latest")
+    router.start(udp.send, "192.0.5.2", 23, 101).wait()
+    run("ip", "-n", router.namespace.name, "link", "set", "later", "name", "latest")
+    assert _devices(counting) == ("latest",)
+    router.start(udp.send, "192.0.5.2", 29, 101).wait()
+    assert _received(router, counting, "latest") == 52
+
+
+def test_refused_device(router: Router) -> None:
+    """One that can't be attached to when it comes costs the others nothing."""
+    # A TCX link asks for no capability once the program is loaded.
+    counting = router.start(_without_tcx, (INSIDE, "later"), 4099, 4099)
+    counting.hear()
+    counting.tell(("become", 65534))
+    counting.hear()
+    _add_device(router, "later", 4099)
+    assert _devices(counting) == (INSIDE,)
+    counting.tell(("become", 0))
+    counting.hear()
+    assert set(_devices(counting)) == {INSIDE, "later"}
+    router.start(udp.send, "192.0.5.2", 23, 101).wait()
+    assert _received(router, counting, "later") == 23
+
+
 def test_forget(router: Router) -> None:
     """An address that is removed gives what it had, and begins anew."""
     counting = router.count(INSIDE)
@@ -325,16 +396,6 @@ def test_forget(router: Router) -> None:
         (gone,) = counting.hear()
         assert readable(gone, "udp") == {"udp transmit": (number, number * 129)}
         assert (router.left.ipv4, INSIDE) not in router.read(counting).hosts
-
-
-def _without_tcx(talk: Talk, *arguments: Any) -> None:
-    """Be a kernel before 6.6: it does not know the link (kernel/bpf/syscall.c, link_create)."""
-
-    def refuse(*_: Any) -> int:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-
-    forwarder.bpf = refuse  # in this process alone
-    forward(talk, *arguments)
 
 
 def _filters(router: Router) -> list[Any]:
