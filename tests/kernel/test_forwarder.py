@@ -19,7 +19,7 @@ from tests.kernel.lab import readable
 from tests.kernel.router import INSIDE, OUTSIDE, forward, forward_witness, open_router
 from tests.network import run, run_json
 from tests.traffic import tcp, tunnel, udp
-from tests.workload import PORT, wait_until
+from tests.workload import CLOSED_PORT, PORT, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,6 +33,15 @@ pytestmark = pytest.mark.kernel
 
 HEADERS: Final = {4: 28, 6: 48}
 """IP and UDP."""
+
+SILENT: Final = """
+table inet silent {{
+    chain drops {{
+        type filter hook input priority 0
+        tcp dport {port} drop
+    }}
+}}
+"""
 
 
 @pytest.fixture
@@ -250,6 +259,33 @@ def _unacknowledged(own: socket.socket) -> int:
     """Return tcpi_unacked (include/uapi/linux/tcp.h, struct tcp_info)."""
     info = own.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
     return int.from_bytes(info[24:28], "little")
+
+
+def _knock(_talk: Talk, to: str, attempts: int) -> None:
+    """Send SYNs and wait for no answer."""
+    for _ in range(attempts):
+        with socket.socket(tcp.family_of(to)) as own:
+            own.setblocking(False)
+            own.connect_ex((to, CLOSED_PORT))
+
+
+def test_silent_connections(router: Router, family: int) -> None:
+    """What nobody answered is forgotten in minutes, so that a scan leaves room; others stay."""
+    to = router.right.address(family)
+    router.right.namespace.run("nft", "-f", "-", stdin=SILENT.format(port=CLOSED_PORT))
+    counting = router.count(INSIDE, max_connections=18)
+    router.start(_accept, to, at=router.right).hear()
+    calling = router.start(_hold, to, at=router.left)
+    calling.hear()
+    router.start(_knock, to, 17, at=router.left).wait()
+    expected = {239: 18, 2: 1, 7198: 1, 3: 0}
+    for seconds, connections in expected.items():
+        counting.tell(("age", seconds))
+        counting.hear()
+        found = router.read(counting)
+        assert found.hosts[router.left.address(family), INSIDE].connections[0] == connections
+        assert len(found.connections) == connections
+        assert found.lost == {}
 
 
 def test_no_room(router: Router) -> None:
