@@ -23,7 +23,7 @@ class Tracer(Protocol):
     def settle(self, *, list_sockets: bool = False) -> SocketWalk:
         """Move what waits in the sockets to the tasks. Raises MapReadError.
 
-        list_sockets: list them this time, whatever the tracer was made for.
+        list_sockets: list all of them this time, whatever the tracer was made for.
         """
         ...
 
