@@ -22,7 +22,6 @@ from exporter import (
     exit_log,
     exits,
     hosts,
-    hosts_api,
     log,
     metrics,
     netatop_bpf,
@@ -389,7 +388,7 @@ def _hosts_flags(parser: argparse.ArgumentParser) -> None:
         "address",
         metavar="ADDRESS",
         nargs="?",
-        type=functools.partial(hosts_api.network, "ADDRESS"),
+        type=functools.partial(flags.network, "ADDRESS"),
         help="this one in detail, or those of a prefix as 10.0.0.0/8 (default: all)",
     )
     parser.add_argument("--count", action="store_true", help="print only how many there are")
@@ -400,7 +399,7 @@ def _connections_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "address",
         metavar="ADDRESS",
-        type=functools.partial(hosts_api.network, "ADDRESS"),
+        type=functools.partial(flags.network, "ADDRESS"),
         help="the address, or a prefix as 10.0.0.0/8",
     )
     _json_flag(parser)
@@ -595,7 +594,6 @@ def serve(parsed: argparse.Namespace) -> int:
             server.reload = reloader.reload
         if netatop_clients:
             netatop_clients.report = collector.report
-        server.counts_hosts = settings.hosts is not None
         server.connections = collector.connections
         server.report, server.expose = collector.report, collector.expose
         logger.info(
