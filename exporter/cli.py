@@ -540,7 +540,7 @@ def _options(chosen: flags.Flags, settings: Settings) -> Options:
         max_connections=settings.hosts.connections if settings.hosts else 0,
         lifecycle=chosen.lifecycle,
         netfilter=chosen.netfilter,
-        compat=chosen.compat_netatop,
+        compat=settings.compat.netatop,
         reads_exits=_reads_exits(chosen, settings),
         pin_path=chosen.pin_path,
     )
@@ -553,7 +553,7 @@ def _reads_exits(chosen: flags.Flags, settings: Settings) -> bool:
     """
     choice = settings.exit_log
     is_daemon = choice is not None and choice.format == "netatop"
-    return chosen.compat_netatop and is_daemon and not chosen.cgroup_path
+    return settings.compat.netatop and is_daemon and not chosen.cgroup_path
 
 
 # Commands
@@ -574,7 +574,7 @@ def serve(parsed: argparse.Namespace) -> int:
         max_requests=chosen.max_requests,
     )
     writer = exit_log.Writer(settings.exit_log) if settings.exit_log else None
-    path = chosen.compat_netatop_bpf
+    path = settings.compat.netatop_bpf
     netatop_clients = netatop_bpf.Server(path) if path else None
     with (
         server,
