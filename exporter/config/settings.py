@@ -180,7 +180,7 @@ class Hosts:
         (),
     )
     addresses: int = option(
-        Whole(1, 1 << 20),
+        Whole(1, 1 << 17),
         "How many are counted, own ones and those behind this host each; others together.",
         4099,
     )
