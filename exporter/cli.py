@@ -22,7 +22,6 @@ from exporter import (
     exit_log,
     exits,
     hosts,
-    hosts_api,
     log,
     metrics,
     netatop_bpf,
@@ -389,7 +388,7 @@ def _hosts_flags(parser: argparse.ArgumentParser) -> None:
         "address",
         metavar="ADDRESS",
         nargs="?",
-        type=functools.partial(hosts_api.network, "ADDRESS"),
+        type=functools.partial(flags.network, "ADDRESS"),
         help="this one in detail, or those of a prefix as 10.0.0.0/8 (default: all)",
     )
     parser.add_argument("--count", action="store_true", help="print only how many there are")
@@ -400,7 +399,7 @@ def _connections_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "address",
         metavar="ADDRESS",
-        type=functools.partial(hosts_api.network, "ADDRESS"),
+        type=functools.partial(flags.network, "ADDRESS"),
         help="the address, or a prefix as 10.0.0.0/8",
     )
     _json_flag(parser)
@@ -541,7 +540,7 @@ def _options(chosen: flags.Flags, settings: Settings) -> Options:
         max_connections=settings.hosts.connections if settings.hosts else 0,
         lifecycle=chosen.lifecycle,
         netfilter=chosen.netfilter,
-        compat=chosen.compat_netatop,
+        compat=settings.compat.netatop,
         reads_exits=_reads_exits(chosen, settings),
         pin_path=chosen.pin_path,
     )
@@ -554,7 +553,7 @@ def _reads_exits(chosen: flags.Flags, settings: Settings) -> bool:
     """
     choice = settings.exit_log
     is_daemon = choice is not None and choice.format == "netatop"
-    return chosen.compat_netatop and is_daemon and not chosen.cgroup_path
+    return settings.compat.netatop and is_daemon and not chosen.cgroup_path
 
 
 # Commands
@@ -575,7 +574,7 @@ def serve(parsed: argparse.Namespace) -> int:
         max_requests=chosen.max_requests,
     )
     writer = exit_log.Writer(settings.exit_log) if settings.exit_log else None
-    path = chosen.compat_netatop_bpf
+    path = settings.compat.netatop_bpf
     netatop_clients = netatop_bpf.Server(path) if path else None
     with (
         server,
@@ -595,7 +594,6 @@ def serve(parsed: argparse.Namespace) -> int:
             server.reload = reloader.reload
         if netatop_clients:
             netatop_clients.report = collector.report
-        server.counts_hosts = settings.hosts is not None
         server.connections = collector.connections
         server.report, server.expose = collector.report, collector.expose
         logger.info(

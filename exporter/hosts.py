@@ -8,9 +8,10 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter import client
+from exporter.api.connections import PATH as CONNECTIONS
+from exporter.api.hosts import PATH as HOSTS
 from exporter.errors import ServeError
-from exporter.hosts_api import CONNECTIONS, HOSTS, TRAFFIC
-from exporter.model import DIRECTIONS, PROTOCOLS, UNITS
+from exporter.model import DIRECTIONS, PROTOCOLS, TRAFFIC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,7 +118,7 @@ def _detail(host: dict[str, Any]) -> Iterator[str]:
     yield f"{host['address']} ({where}), last used {_when(host['last_use_time_seconds'])}"
     yield DETAIL
     for protocol in PROTOCOLS:
-        cells = (host[protocol][f"{d}_{unit}"] for d in DIRECTIONS for unit in UNITS)
+        cells = _numbers(host[protocol])
         yield f"{protocol:<5} {host['connections'][protocol]:>11} " + " ".join(
             f"{cell:>16}" for cell in cells
         )

@@ -20,7 +20,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final
 
-from exporter import __version__, api, hosts_api
+from exporter import __version__, api
+from exporter.api import connections
 from exporter.errors import ConfigError, ServeError
 from exporter.negotiation import OPENMETRICS, TEXT, wants_gzip, wants_openmetrics
 
@@ -80,8 +81,6 @@ class Server(ThreadingHTTPServer):
         """Reads and attributes, without an exposition; None as `expose`."""
         self.connections: Callable[[Network | None], Connections | None] | None = None
         """Lists connections, of a prefix; None as `expose`."""
-        self.counts_hosts = False
-        """Traffic is counted by IP address."""
         self.expose: Callable[[bool, str], bytes] | None = None
         """Scrapes; as OpenMetrics or not, for whom. None until the kernel programs are attached."""
         self.reload: Callable[[], None] | None = None
@@ -198,9 +197,7 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
         elif path in api.ANSWERS:
             self._report(api.ANSWERS[path], query)
-        elif path == hosts_api.HOSTS:
-            self._hosts(query)
-        elif path == hosts_api.CONNECTIONS:
+        elif path == connections.PATH:
             self._connections(query)
         elif path == RELOAD:
             self._say(HTTPStatus.METHOD_NOT_ALLOWED, f"accepted is POST {RELOAD}")
@@ -257,21 +254,10 @@ class Handler(BaseHTTPRequestHandler):
         except ConfigError as error:
             self._say(HTTPStatus.BAD_REQUEST, str(error))
 
-    def _hosts(self, query: str) -> None:
-        report = self.server.report and self.server.report()
-        if not report:
-            self._say(HTTPStatus.SERVICE_UNAVAILABLE, "not ready yet")
-            return
-        try:
-            body = hosts_api.hosts(report, query, counted=self.server.counts_hosts)
-            self._answer(HTTPStatus.OK, "application/json", body)
-        except ConfigError as error:
-            self._say(HTTPStatus.BAD_REQUEST, str(error))
-
     def _connections(self, query: str) -> None:
         find = self.server.connections or (lambda _: None)
         try:
-            if body := hosts_api.connections(find, query):
+            if body := connections.answer(find, query):
                 self._answer(HTTPStatus.OK, "application/json", body)
             else:
                 self._say(HTTPStatus.SERVICE_UNAVAILABLE, "not ready yet")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 PROTOCOLS: Final = ("tcp", "udp", "icmp", "other")
 DIRECTIONS: Final = ("receive", "transmit")
 UNITS: Final = ("packets", "bytes")
+TRAFFIC: Final = tuple(f"{d}_{unit}" for d in DIRECTIONS for unit in UNITS)
+"""Names of the numbers of one protocol, in their order."""
 REASONS: Final = ("no_socket", "kernel", "no_owner", "overflow")
 OUTCOMES: Final = ("exit", "error", "signal")
 

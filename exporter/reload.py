@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from exporter import metrics, pods, procfs
 from exporter.attribution.namer import Namer, Sources
 from exporter.config import document
-from exporter.config.settings import Hosts, Settings
+from exporter.config.settings import Compat, Hosts, Settings
 from exporter.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ def settings(flags: Flags) -> Settings:
         threads=said.threads or flags.threads,
         sockets=said.sockets or flags.sockets,
         remotes=said.remotes or flags.remotes,
+        compat=Compat(
+            netatop=said.compat.netatop or flags.compat_netatop,
+            netatop_bpf=flags.compat_netatop_bpf or said.compat.netatop_bpf,
+        ),
         hosts=said.hosts or (Hosts() if flags.hosts else None),
     )
 
@@ -115,7 +119,7 @@ class Reloader:
                 "without a restart are the same: the kernel programs were loaded for those"
             )
             raise ConfigError(message)
-        for key in ("exit_log", "hosts"):
+        for key in ("exit_log", "hosts", "compat"):
             if getattr(said, key) != getattr(self._loaded, key):
                 message = (
                     f"{path}: found another {key} than at the start; accepted without a restart is "

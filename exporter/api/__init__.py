@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from exporter.api import exits, groups, processes, sockets, threads
+from exporter.api import exits, groups, hosts, processes, sockets, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -13,6 +13,6 @@ if TYPE_CHECKING:
     from exporter.model import Report
 
 ANSWERS: Final[Mapping[str, Callable[[Report, str], bytes]]] = {
-    module.PATH: module.answer for module in (exits, groups, processes, sockets, threads)
+    module.PATH: module.answer for module in (exits, groups, hosts, processes, sockets, threads)
 }
 """By path: what a report says there, and a query. They raise ConfigError."""

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 from exporter import procfs
 from exporter.config import flags
 from exporter.errors import ConfigError
-from exporter.model import DIRECTIONS, PROTOCOLS, UNITS, WIDTH
+from exporter.model import PROTOCOLS, TRAFFIC, WIDTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from exporter.model import Counters, Group, ProcessTraffic, Report, TaskRecord
-
-TRAFFIC: Final = tuple(f"{d}_{unit}" for d in DIRECTIONS for unit in UNITS)
+    from exporter.model import Counters, Group, Network, ProcessTraffic, Report, TaskRecord
 
 
 @functools.cache
@@ -56,6 +54,22 @@ def parameters(path: str, query: str, limits: Mapping[str, int]) -> dict[str, in
             raise ConfigError(message)
         found[name] = flags.whole(f"{path}: {name}", 0, limits[name], value)
     return found
+
+
+def network(path: str, query: str) -> Network | None:
+    """Return the address or prefix that a query asks for; None: all. Raises ConfigError."""
+    wanted = None
+    for name, value in urllib.parse.parse_qsl(query, keep_blank_values=True):
+        if name != "address":
+            message = f"{path}: found parameter {name!r}; accepted is address"
+            raise ConfigError(message)
+        wanted = flags.network(f"{path}: address", value)
+    return wanted
+
+
+def time(since_boot_ns: int) -> float | None:
+    """Return seconds since the epoch; None: it was never."""
+    return round(since_boot_ns / 1e9 + booted_at(), 3) if since_boot_ns else None
 
 
 def traffic(counters: Counters) -> dict[str, dict[str, int]]:

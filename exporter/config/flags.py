@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from typing import Final, NamedTuple
@@ -125,6 +126,22 @@ def seconds(flag: str, low: float, high: float, text: str) -> float:
         message = f"{flag}: found {text!r}; accepted are seconds from {low:g} to {high:g}"
         raise ConfigError(message)
     return float(text)
+
+
+def network(flag: str, text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """Parse an address, or a prefix as 10.0.0.0/8; mapped into IPv6, IPv4. Raises ConfigError."""
+    try:
+        found = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        message = (
+            f"{flag}: found {text!r}; accepted is an address of IPv4 or IPv6, or a prefix as "
+            "10.0.0.0/8"
+        )
+        raise ConfigError(message) from None
+    mapped = getattr(found.network_address, "ipv4_mapped", None)
+    if mapped and found.prefixlen >= 96:
+        return ipaddress.ip_network((mapped, found.prefixlen - 96))
+    return found
 
 
 def whole(flag: str, low: int, high: int, text: str) -> int:

@@ -6,6 +6,7 @@ deploy/netatop-exporter.yml shows it all; the JSON schema is made from this.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -73,12 +74,21 @@ def _device(text: str) -> str:
 
 
 DEVICES: Final = Several(Text("the name of a network device, 1 to 15 bytes", _device))
+
+
+def _socket(text: str) -> str:
+    if len(os.fsencode(text)) > 107:
+        raise ValueError
+    return _path(text)
+
+
 WORDS: Final = Several(Text("text that is not empty", _word, minLength=1))
 COMMANDS: Final = Several(
     Text(f"a command name of 1 to {COMMAND_BYTES} bytes, as ps -o comm prints it", _command)
 )
 EXECUTABLES: Final = Several(Text("an absolute path, or a file's name", _executable))
 EXPRESSIONS: Final = Several(Text("a regular expression (RE2)", Expression.parse))
+SOCKET: Final = Text("an absolute path of up to 107 bytes", _socket, pattern="^/")
 DIRECTORY: Final = Text("an absolute path", _path, pattern="^/")
 NAME: Final = Text(f"text that is not empty, in which may stand {ACCEPTED}", Template.parse)
 
@@ -146,6 +156,20 @@ class ExitLog:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Compat:
+    """Who is answered as if another program were here."""
+
+    netatop: bool = option(
+        Switch(), "Programs that ask the kernel module netatop, as by --compat.netatop.", False
+    )
+    netatop_bpf: str = option(
+        SOCKET,
+        "Programs that ask netatop-bpf, at this socket, as by --compat.netatop-bpf. Default: none.",
+        "",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hosts:
     """Traffic by IP address."""
 
@@ -156,7 +180,7 @@ class Hosts:
         (),
     )
     addresses: int = option(
-        Whole(1, 1 << 20),
+        Whole(1, 1 << 17),
         "How many are counted, own ones and those behind this host each; others together.",
         4099,
     )
@@ -284,6 +308,9 @@ class Settings:
     )
     exit_log: ExitLog | None = option(
         Section(ExitLog), "Log finished processes to a file. Left out: they are not.", None
+    )
+    compat: Compat = option(
+        Section(Compat), "Who is answered as if another program were here.", Compat()
     )
     limits: Limits = option(Section(Limits), "How many have series of their own.", Limits())
     kubernetes: Kubernetes = option(

@@ -6,8 +6,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from exporter.api.terms import TRAFFIC
-from exporter.model import PROTOCOLS, ZERO
+from exporter.model import PROTOCOLS, TRAFFIC, ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from exporter import hosts_api
-from exporter.api import exits, groups, processes, sockets, threads
+from exporter.api import exits, groups, hosts, processes, sockets, threads
 from exporter.model import PROTOCOLS, WIDTH
 from exporter.top.table import NAME, Column, View
 
@@ -174,7 +173,7 @@ VIEWS: Final[Mapping[str, View]] = {
         View(
             "hosts",
             "h",
-            hosts_api.HOSTS,
+            hosts.PATH,
             ("address", "device"),
             (
                 _name("ADDRESS", 23, "address"),

@@ -25,7 +25,7 @@ import pytest
 
 from tests.e2e import program, workers
 from tests.e2e.test_atop import TASK, Counts, _counts, _talk_tcp
-from tests.e2e.test_exit_log import KEY, live, semaphores, settings
+from tests.e2e.test_exit_log import KEY, live, semaphores
 from tests.network import LIBC, checked
 from tests.traffic import tcp
 from tests.traffic.passing import SIZE, echo_stream
@@ -108,9 +108,10 @@ def needs_accounting() -> None:
 def served(folder: Path) -> Iterator[program.Program]:
     """Run an exporter that is taken for netatop and its daemon."""
     assert not os.path.lexists(LOG), "somebody else's; does netatopd run here?"
-    file = settings(folder, "format: netatop")
+    file = folder / "netatop-exporter.yml"
+    file.write_text("exit_log: {format: netatop}\ncompat: {netatop: true}\n", encoding="utf-8")
     try:
-        with program.serve("--compat.netatop", "--config.file", file) as exporter:
+        with program.serve("--config.file", str(file)) as exporter:
             yield exporter
     finally:
         LOG.unlink(missing_ok=True)

@@ -196,7 +196,11 @@ def test_behind_this_host(tmp_path: Path) -> None:
             seen = found.traffic("host_", address="198.18.0.1", device="", protocol="udp")
             assert seen == udp_traffic(23, 23)
             attached = found.series("netatop_program_attached", hook="tc/ingress")
-            assert list(attached.values()) == [1]
+            programs = {dict(labels)["program"]: value for labels, value in attached.items()}
+            assert programs == {"from_device": 1, "from_tunnel": 0}
+            tables = {"hosts_behind": 1, "connections_behind": 1}
+            for table, entries in tables.items():
+                assert found.sum("netatop_map_entries", map=table) == entries
             both = as_json(command(exporter, "connections", address, "--json"))
             (flow,) = (one for one in both if one["device"] == "nta-inside")
             assert (flow["opened_by"], flow["is_open"]) == ("address", True)
@@ -248,9 +252,9 @@ def test_bounds(tmp_path: Path) -> None:
             assert len(shown) == 3
             assert "other" in shown
             before = after
-        # The first five had room, the last two sources and the target had none.
+        # The target and four sources have come first.
         lost = before.sum("netatop_lost_total", object="host", reason="full")
-        assert lost == 3 * (17 + 19 + sum(shares))
+        assert lost == 3 * (13 + 17 + 19)
 
 
 def test_continues_on_pins(bpffs: Path) -> None:

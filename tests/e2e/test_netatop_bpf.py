@@ -353,3 +353,18 @@ def test_default_path() -> None:
     with program.serve("--compat.netatop-bpf"), reader(path) as asking:  # type: ignore[arg-type]
         assert asking.ask()
     assert not os.path.lexists(path)
+
+
+def test_by_configuration(tmp_path: Path) -> None:
+    """The path may stand in the file, and is not changed by reading that again."""
+    path, file = tmp_path / "socket", tmp_path / "netatop-exporter.yml"
+    text = "compat: {{netatop_bpf: {}}}\n"
+    file.write_text(text.format(path), encoding="utf-8")
+    flags = ("--config.file", str(file), "--web.enable-lifecycle")
+    with program.serve(*flags) as exporter, reader(path) as asking:
+        assert asking.ask()
+        file.write_text(text.format(tmp_path / "other"), encoding="utf-8")
+        answer = exporter.ask("/-/reload", "POST")
+        assert answer.status == 500
+        assert b"another compat than at the start" in answer.body
+        assert asking.ask()

@@ -118,7 +118,7 @@ def test_api_refuses(exporter: Program, path: str) -> None:
     """What it does not know, with a sentence; and the metrics can't be put there."""
     answer = exporter.ask(f"{path}?form=1")
     assert answer.status == 400
-    assert answer.body.decode().startswith(f"{path}: found parameter 'form'; accepted are ")
+    assert answer.body.decode().startswith(f"{path}: found parameter 'form'; accepted ")
     assert path in RESERVED
 
 

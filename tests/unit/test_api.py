@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from exporter.api import ANSWERS, exits, groups, processes, sockets, terms, threads
+from exporter.api import ANSWERS, exits, groups, hosts, processes, sockets, terms, threads
 from exporter.config import flags
 from exporter.config.settings import Settings
 from exporter.errors import ConfigError
@@ -130,8 +130,9 @@ def test_only_finite_numbers() -> None:
 @pytest.mark.parametrize("path", ANSWERS.keys() - {exits.PATH})
 @pytest.mark.parametrize("query", ["limit=1", "x", "since="])
 def test_parameters(path: str, query: str) -> None:
-    """There are none but those of exits."""
-    with pytest.raises(ConfigError, match=rf"{path}: found parameter .*; accepted are none"):
+    """There are none but those of exits and hosts."""
+    accepted = "is address" if path == hosts.PATH else "are none"
+    with pytest.raises(ConfigError, match=rf"{path}: found parameter .*; accepted {accepted}"):
         ANSWERS[path](report(), query)
 
 

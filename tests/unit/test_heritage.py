@@ -24,7 +24,10 @@ ROWS: Final = [
 NAMED_TESTS: Final = sorted(set(re.findall(r"`([a-z0-9_/]+\.py)::(\w+)`", TEXT)))
 METRICS: Final = sorted(set(re.findall(r"\bnetatop_[a-z0-9_]+\b", TEXT)))
 FLAGS: Final = sorted(set(re.findall(r"(?<!\w)--[a-z][a-z.-]*[a-z]", TEXT)))
-COMMANDS: Final = ("serve", "status", "exits", "watch", "wait", "doctor", "detach")
+COMMANDS: Final = (
+    *("serve", "status", "exits", "hosts", "connections", "top"),
+    *("watch", "wait", "doctor", "detach"),
+)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row[0][:40] for row in ROWS])
