@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which kernel programs there are to choose from, and what is lost without each.
 
-A kernel that lacks the tracepoint of an optional program is served without it. Other ways to learn
-the same (trampolines, kprobes) will stand here as further rows for the same purpose.
+A kernel that lacks the tracepoint of an optional program gets trampolines in its place, or is served
+without.
 """
 
 from __future__ import annotations
