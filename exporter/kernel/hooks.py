@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which kernel programs there are to choose from, and what is lost without each.
 
-A kernel that lacks the tracepoint of an optional program gets trampolines in its place, or is served
-without.
+A kernel that lacks the tracepoint of an optional program gets trampolines in its place, or none.
 """
 
 from __future__ import annotations
