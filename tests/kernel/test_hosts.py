@@ -18,7 +18,7 @@ from tests.kernel.lab import open_lab, readable, total
 from tests.network import run
 from tests.traffic import tcp, udp
 from tests.witness import Rule, witness
-from tests.workload import CLOSED_PORT, PORT
+from tests.workload import CLOSED_PORT, PORT, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -205,8 +205,12 @@ def test_connections(family: int, walk_files: bool) -> None:
         client.tell()
         client.hear()
         server.wait()
-        found = hosts(lab.tracer)
-        assert found[own].connections == found[to].connections == (0, 0, 0, 0)
+
+        def are_over() -> bool:
+            found = hosts(lab.tracer)
+            return found[own].connections == found[to].connections == (0, 0, 0, 0)
+
+        wait_until(are_over, "the last acknowledgement of the last one")
 
 
 def _send_to_self(talk: Connection, sources: list[str], to: str) -> None:
