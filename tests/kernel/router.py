@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -12,13 +11,14 @@ from exporter import model
 from exporter.kernel import layouts
 from exporter.kernel.forwarder import Forwarder
 from tests.network import OFFLOADS, Namespace, namespace, run
+from tests.witness import Witness
 from tests.workload import Process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from multiprocessing.connection import Connection as Talk
 
-    from exporter.model import Connection, Counters, HostRecord, TableStatus
+    from exporter.model import Connection, HostRecord, TableStatus
 
 INSIDE, OUTSIDE = "inside", "outside"
 """The router's devices."""
@@ -144,11 +144,11 @@ def forward_witness(place: Namespace, address: str, *hooks: str) -> Iterator[Any
     table = "seen_" + "".join(c if c.isalnum() else "_" for c in address)
     family = "ip6" if ":" in address else "ip"
     lines = [f"table inet {table} {{"]
-    lines += [f"counter {d}_{p} {{ }}" for d in FIELDS for p in PROTOCOLS]
+    lines += [f"counter {p}_{d} {{ }}" for d in FIELDS for p in PROTOCOLS]
     for hook in hooks or ("forward",):
         lines.append(f"chain {hook} {{ type filter hook {hook} priority 300;")
         lines += [
-            f"{family} {field} {address} {match} counter name {direction}_{protocol};"
+            f"{family} {field} {address} {match} counter name {protocol}_{direction};"
             for direction, field in FIELDS.items()
             for protocol, match in PROTOCOLS.items()
         ]
@@ -156,21 +156,7 @@ def forward_witness(place: Namespace, address: str, *hooks: str) -> Iterator[Any
     lines.append("}")
     place.run("nft", "-f", "-", stdin="\n".join(lines))
 
-    def read() -> Counters:
-        text = place.run("nft", "-j", "list", "counters", "table", "inet", table)
-        found = {
-            c["name"]: (c["packets"], c["bytes"])
-            for entry in json.loads(text)["nftables"]
-            if (c := entry.get("counter"))
-        }
-        return tuple(
-            number
-            for protocol in model.PROTOCOLS
-            for direction in model.DIRECTIONS
-            for number in found.get(f"{direction}_{protocol}", (0, 0))
-        )
-
-    yield read
+    yield Witness(place, table).read
 
 
 def add_cable(router: Namespace, side: Side, *, single_packets: bool) -> None:
