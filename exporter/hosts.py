@@ -11,7 +11,7 @@ from exporter import client
 from exporter.api.connections import PATH as CONNECTIONS
 from exporter.api.hosts import PATH as HOSTS
 from exporter.errors import ServeError
-from exporter.model import DIRECTIONS, PROTOCOLS, TRAFFIC
+from exporter.model import DIRECTIONS, PROTOCOLS, TRAFFIC, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,11 +132,10 @@ def _connection(one: dict[str, Any]) -> str:
         ends.reverse()
         ways.reverse()
     whose = f"{one['pid']} {one['process']}" if one["pid"] else one["device"] or "nobody known"
-    whose = "".join(c if c.isprintable() else "?" for c in whose)
     state = "" if one["is_open"] else ", ended"
     return (
         f"{one['protocol']:<8} {ends[0]:<47} {ends[1]:<47} {ways[0][0]:>10} {ways[0][1]:>14} "
-        f"{ways[1][0]:>12} {ways[1][1]:>14} {whose}{state}"
+        f"{ways[1][0]:>12} {ways[1][1]:>14} {printable(whose)}{state}"
     )
 
 

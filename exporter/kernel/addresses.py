@@ -43,7 +43,7 @@ def packed(address: str, device: int) -> bytes:
     return layouts.HOST_KEY.pack(_six(ipaddress.ip_address(address)).packed, device)
 
 
-def read(table: Table, devices: Mapping[int, str], session: int = 0) -> Iterator[model.HostRecord]:
+def read(table: Table, devices: Mapping[int, str], session: int) -> Iterator[model.HostRecord]:
     """Yield all addresses; one behind a device that was there twice comes twice.
 
     devices: their names by index; session: the walk whose connections count.

@@ -32,7 +32,7 @@ from exporter.kernel.hooks import (
     TRAMPOLINES,
     WALKS,
 )
-from exporter.kernel.libbpf import IterMap, IterOptions, describe, open_library
+from exporter.kernel.libbpf import describe, open_library, over_map
 from exporter.kernel.tables import read_iterator
 from exporter.kernel.trampolines import try_trampoline
 from exporter.kernel.types import BTF, KernelTypes
@@ -348,12 +348,7 @@ class CoreObject:
             )
 
     def _attach_iterators(self) -> None:
-        meters = IterMap(map_fd=self._bpf.bpf_map__fd(self._map("meters")))
-        options = IterOptions(
-            sz=ctypes.sizeof(IterOptions),
-            link_info=ctypes.cast(ctypes.byref(meters), ctypes.c_void_p),
-            link_info_len=ctypes.sizeof(meters),
-        )
+        options = over_map(self._bpf.bpf_map__fd(self._map("meters")))
         target = ctypes.byref(options) if self.plan.walk == "walk_sockets" else None
         for name, argument in ((self.plan.walk, target), ("walk_files", None)):
             self._keep(

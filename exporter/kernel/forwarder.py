@@ -17,7 +17,7 @@ from exporter import model
 from exporter.errors import AttachError
 from exporter.kernel import addresses, decode, layouts
 from exporter.kernel.holding import program_info
-from exporter.kernel.libbpf import IterMap, IterOptions
+from exporter.kernel.libbpf import over_map
 from exporter.kernel.own_object import OwnObject, attach_error
 from exporter.kernel.tables import read_iterator
 from exporter.kernel.tc import EGRESS, INGRESS, attach
@@ -83,12 +83,7 @@ class Forwarder(OwnObject):
         self._hosts, self._flows, self._lost = map(self.table, ("hosts", "flows", "lost"))
 
     def _attach_walk(self, program: int) -> int:
-        flows = IterMap(map_fd=self.fd("flows"))
-        options = IterOptions(
-            sz=ctypes.sizeof(IterOptions),
-            link_info=ctypes.cast(ctypes.byref(flows), ctypes.c_void_p),
-            link_info_len=ctypes.sizeof(flows),
-        )
+        options = over_map(self.fd("flows"))
         link = self.bpf.pointer(
             *("bpf_program__attach_iter", program, ctypes.byref(options)),
             error=attach_error(f"iterator {WALK}"),

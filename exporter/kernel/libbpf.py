@@ -44,6 +44,18 @@ class IterMap(ctypes.Structure):
     _fields_ = (("map_fd", c_uint32), ("_rest", c_uint32 * 3))
 
 
+def over_map(fd: int) -> IterOptions:
+    """Return what has an iterator go over the entries of a map, or the storages of its sockets."""
+    target = IterMap(map_fd=fd)
+    options = IterOptions(
+        sz=ctypes.sizeof(IterOptions),
+        link_info=ctypes.cast(ctypes.byref(target), c_void_p),
+        link_info_len=ctypes.sizeof(target),
+    )
+    options.target = target  # which only a pointer leads to
+    return options
+
+
 class LoadOptions(ctypes.Structure):
     """struct bpf_prog_load_opts (src/bpf.h, libbpf 1.0)."""
 

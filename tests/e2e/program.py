@@ -45,6 +45,19 @@ def run(
     )
 
 
+def first_line(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command whose reader leaves after one line; the status is the reader's."""
+    return subprocess.run(
+        ("sh", "-c", '"$@" | head -1', "sh", *COMMAND, *words),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+        cwd="/",
+        env=environment(),
+    )
+
+
 def refusal(done: subprocess.CompletedProcess[str], status: int) -> str:
     """Return the message of a command that failed as it should: one, for people, to the point."""
     assert done.returncode == status, done

@@ -107,15 +107,7 @@ def test_once_counts(name: str, tmp_path: Path) -> None:
 
 def test_once_to_a_reader_that_leaves() -> None:
     """`once | head -1` shows a line and no stack trace."""
-    done = subprocess.run(
-        ("sh", "-c", '"$@" once --seconds 0 | head -1', "sh", *program.COMMAND),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=True,
-        cwd="/",
-        env=program.environment(),
-    )
+    done = program.first_line("once", "--seconds", "0")
     assert done.stdout.startswith("# HELP netatop_")
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""

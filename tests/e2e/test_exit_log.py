@@ -18,7 +18,7 @@ import pytest
 
 from tests.e2e import program, workers
 from tests.network import LIBC, checked
-from tests.workload import Process, wait_until
+from tests.workload import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,17 +39,6 @@ def settings(folder: Path, log: str) -> str:
     file = folder / "netatop-exporter.yml"
     file.write_text(f"exit_log: {{{log}}}\n")
     return str(file)
-
-
-def live(name: str, datagrams: int) -> int:
-    """Run a process that sends to itself and ends; return its pid."""
-    with Process(workers.talker, name, SIZE) as talker:
-        talker.hear()
-        talker.tell(datagrams)
-        talker.hear()
-        talker.tell(0)
-        talker.wait()
-    return talker.pid
 
 
 def logged(exporter: Program, happened: Callable[[], object]) -> None:
@@ -74,7 +63,7 @@ def test_lines(tmp_path: Path, name: str) -> None:
     path.write_text('{"process": "whole"}\n{"process": "to')
     configuration = settings(tmp_path, f"format: json, path: {path}")
     with program.serve("--config.file", configuration) as exporter:
-        pid = live(name, 23)
+        pid = workers.live(name, 23, SIZE)
         logged(exporter, lambda: lines(path, name))
         (entry,) = lines(path, name)
         assert (entry["pid"], entry["final"], entry["outcome"]) == (pid, True, "exit")
@@ -104,7 +93,7 @@ def test_rotation(tmp_path: Path, name: str) -> None:
     configuration = settings(tmp_path, f"path: {path}, max_bytes: 2500, keep: 2")
     with program.serve("--config.file", configuration) as exporter:
         for _ in range(11):
-            live(name, 2)
+            workers.live(name, 2, SIZE)
         logged(exporter, (tmp_path / "exits.jsonl.2.gz").exists)
     kept = sorted(file.name for file in tmp_path.glob("exits.jsonl*"))
     assert kept == ["exits.jsonl", "exits.jsonl.1.gz", "exits.jsonl.2.gz"]
@@ -124,7 +113,7 @@ def test_full(tmp_path: Path, name: str) -> None:
         configuration = settings(tmp_path, f"path: {disk}/exits.jsonl")
         with program.serve("--config.file", configuration) as exporter:
             (disk / "ballast").write_bytes(bytes(62 << 20))
-            live(name, 5)
+            workers.live(name, 5, SIZE)
             wait_until(
                 lambda: exporter.scrape().sum("netatop_exit_log_lost_total", reason="full"),
                 "it is counted as lost",
@@ -142,7 +131,7 @@ def test_refused(tmp_path: Path, name: str) -> None:
     prefix = ("prlimit", "--fsize=2003")  # a larger file is refused, by EFBIG
     with program.serve("--config.file", configuration, prefix=prefix) as exporter:
         for _ in range(7):
-            live(name, 3)
+            workers.live(name, 3, SIZE)
         wait_until(
             lambda: exporter.scrape().sum("netatop_exit_log_lost_total", reason="error") >= 3,
             "they are counted as lost",
@@ -203,10 +192,10 @@ def test_netatop(tmp_path: Path, name: str) -> None:
     configuration = settings(tmp_path, f"format: netatop, path: {path}")
     with program.serve("--config.file", configuration) as exporter:
         assert netatop(path) == ((0xFEEDB0B0, 0, 16, 96, exporter.pid), [])
-        live(f"{name}-", 3)
+        workers.live(f"{name}-", 3, SIZE)
         with subscribed():
             began = int(time.time())
-            pid = live(name, 23)
+            pid = workers.live(name, 23, SIZE)
             logged(exporter, lambda: any(r[0] == pid for r in netatop(path)[1]))
             (record,) = (r for r in netatop(path)[1] if r[0] == pid)
             assert began - 1 <= record[1] <= time.time() + 1
@@ -233,7 +222,7 @@ def test_netatop_without_semaphores(tmp_path: Path, name: str) -> None:
     with program.start("--config.file", configuration) as exporter:
         wait_until(exporter.is_ready, "it is ready")
         checked(LIBC.semctl(LIBC.semget(KEY, 0, 0), 0, IPC_RMID))
-        live(name, 23)
+        workers.live(name, 23, SIZE)
         lost = "netatop_exit_log_lost_total"
         logged(exporter, lambda: exporter.scrape().sum(lost, reason="error"))
         assert exporter.end() == 0

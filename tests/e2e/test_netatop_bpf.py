@@ -116,17 +116,6 @@ def known(found: Exposition, pid: int) -> tuple[dict[str, float], ...]:
     return tuple(found.traffic("process_", pid=str(pid), protocol=p) for p in ("tcp", "udp"))
 
 
-def live(name: str, datagrams: int) -> int:
-    """Run a process that sends to itself and ends; return its pid."""
-    with Process(workers.talker, name, SIZE) as talker:
-        talker.hear()
-        talker.tell(datagrams)
-        talker.hear()
-        talker.tell(0)
-        talker.wait()
-    return talker.pid
-
-
 # The numbers
 
 
@@ -180,7 +169,7 @@ def test_ended(name: str, tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with served(path), reader(path) as early, reader(path) as late:
         early.ask()
-        pid = live(name, 41)
+        pid = workers.live(name, 41, SIZE)
         assert early.ask()[pid].udp == workers.traffic(41, SIZE)
         assert pid not in early.ask()
         assert pid not in late.ask(), "it was gone before this client came"

@@ -196,15 +196,7 @@ def test_batch_orders(known: tuple[Program, Process], name: str) -> None:
 def test_batch_to_a_reader_that_leaves(full: Program) -> None:
     """`top --batch | head -1` shows a line and no stack trace."""
     words = ("top", "--batch", *QUICK, "--web.listen-address", full.address)
-    done = subprocess.run(
-        ("sh", "-c", '"$@" | head -1', "sh", *program.COMMAND, *words),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=True,
-        cwd="/",
-        env=program.environment(),
-    )
+    done = program.first_line(*words)
     assert done.stdout.endswith(" processes\n")
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
 

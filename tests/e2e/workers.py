@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from tests.network import LIBC, checked
-from tests.workload import PATIENCE
+from tests.workload import PATIENCE, Process
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -71,6 +71,17 @@ def talker(talk: Connection, name: bytes | str, size: int) -> None:
         while datagrams := talk.recv():
             send_to_itself(own, datagrams, size)
             talk.send("done")
+
+
+def live(name: str, datagrams: int, size: int) -> int:
+    """Run a process that sends to itself and ends; return its pid."""
+    with Process(talker, name, size) as started:
+        started.hear()
+        started.tell(datagrams)
+        started.hear()
+        started.tell(0)
+        started.wait()
+    return started.pid
 
 
 def pacer(talk: Connection, name: str, prelude: int, datagrams: int, seconds: float) -> None:
