@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which kernel programs there are to choose from, and what is lost without each.
 
-A kernel that lacks the tracepoint of an optional program gets trampolines in its place, or is served
-without.
+A kernel that lacks the tracepoint of an optional program gets trampolines in its place, or is
+served without.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ FIRST_SEND: Final = (
 )
 
 HANDED_ON: Final = "a socket that is handed on keeps its former owner (Linux 6.3 has it)"
+
+UNSEEN_KERNEL: Final = (
+    "what the kernel itself answers is not counted, but for IPv4's RSTs and what it sends of ICMP "
+    "(Linux 6.4 has it)"
+)
 
 UNSEEN_STRAYS: Final = "packets that no socket wanted are not counted (Linux 5.17 has it)"
 

@@ -25,6 +25,7 @@ SYN = {4: 60, 6: 80}
 RST = {4: 40, 6: 60}
 
 
+@pytest.mark.needs("netfilter", family=6)
 def test_tcp_closed_port(lab: Lab, family: int) -> None:
     """A SYN that nobody wants has no socket; the kernel answers it."""
     knocks = 50
@@ -76,6 +77,7 @@ def test_udp_closed_port(lab: Lab, family: int) -> None:
     assert readable(passed.nobodys, "icmp") == readable(reported, "icmp") != {}
 
 
+@pytest.mark.needs("netfilter")
 @pytest.mark.parametrize("kind", [socket.SOCK_RAW, socket.SOCK_DGRAM], ids=["raw", "ping"])
 def test_icmp_echo(lab: Lab, family: int, kind: int) -> None:
     """The asker carries requests and replies; the answering side is the kernel's."""

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boots every kernel of the list, or some by label, and writes docs/kernels.md.
 
-`sudo .venv/bin/python -m tests.kernels [--out DIRECTORY] [--size few|all] [LABEL...]`. Results of the whole
-suite replace those of the same kernels in results.json. NETATOP_KERNELS names a directory of
-kernels that were fetched already.
+Results of the whole suite replace those of the same kernels in results.json. NETATOP_KERNELS names a
+directory of kernels that were fetched already.
 """
 
 from __future__ import annotations

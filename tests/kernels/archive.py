@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fetches kernels from Debian's archive, by apt with a state of its own: the host's stays as it is."""
+"""Fetches kernels from Debian's archive, by apt with a state of its own: the host keeps its."""
 
 from __future__ import annotations
 

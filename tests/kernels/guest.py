@@ -16,12 +16,31 @@ from typing import Any, Final
 from exporter import self_test
 from exporter.errors import KernelError
 from exporter.kernel.core_loader import CoreTracer, Options
+from exporter.kernel.hooks import NETFILTER, UNSEEN_KERNEL
 from tests.kernels.suites import SIZES
 
 OUT: Final = Path("/out")
 PYTEST: Final = (
-    *(sys.executable, "-m", "pytest", "-v", "--tb=short", "-p", "no:randomly"),
-    *("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--color=no", "-o", "junit_family=xunit2"),
+    *(
+        sys.executable,
+        "-m",
+        "pytest",
+        "-v",
+        "--durations=0",
+        "--durations-min=3",
+        "--tb=short",
+        "-p",
+        "no:randomly",
+    ),
+    *(
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:hypothesispytest",
+        "--color=no",
+        "-o",
+        "junit_family=xunit2",
+    ),
 )
 
 
@@ -31,14 +50,15 @@ def facts() -> dict[str, Any]:
     try:
         with CoreTracer(Options()) as tracer:
             verdict = self_test.run(tracer)
-            programs = tracer.programs()
+            attached = {program.name for program in tracer.programs() if program.attached}
             return {
                 "release": release,
                 "loader": tracer.loader,
                 "owners": tracer.owners,
                 "walk": tracer._held.plan.walk,
-                "attached": sorted(p.name for p in programs if p.attached),
-                "missing": {hook.program: hook.without for hook in tracer.missing},
+                "attached": sorted(attached),
+                "missing": {hook.program: hook.without for hook in tracer.missing}
+                | dict.fromkeys(set(NETFILTER) - attached, UNSEEN_KERNEL),
                 "self_test": {"passed": verdict.passed, "said": verdict.said},
             }
     except KernelError as error:
@@ -57,7 +77,9 @@ def main(size: str) -> int:
     (OUT / "facts.json").write_text(json.dumps(found, indent=2))
     if "error" in found:
         return 1
-    return subprocess.run((*PYTEST, f"--junitxml={OUT}/junit.xml", *SIZES[size]), check=False).returncode
+    return subprocess.run(
+        (*PYTEST, f"--junitxml={OUT}/junit.xml", *SIZES[size]), check=False
+    ).returncode
 
 
 if __name__ == "__main__":

@@ -88,7 +88,9 @@ def archive(directories: tuple[str, ...], files: Mapping[str, bytes]) -> bytes:
     entries = [(name, stat.S_IFDIR | 0o755, b"") for name in directories]
     entries += [(name, stat.S_IFREG | 0o755, data) for name, data in files.items()]
     entries.append(("TRAILER!!!", 0, b""))
-    return b"".join(part for number, entry in enumerate(entries, 1) for part in _cpio(number, *entry))
+    return b"".join(
+        part for number, entry in enumerate(entries, 1) for part in _cpio(number, *entry)
+    )
 
 
 def _cpio(inode: int, name: str, mode: int, data: bytes) -> Iterator[bytes]:

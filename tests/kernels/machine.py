@@ -107,7 +107,11 @@ def run(kernel: Kernel, out: Path, *command: str, seconds: float) -> Ended:
         files = Path(folder, "initial")
         files.write_bytes(image.initial_files(kernel))
         devices: list[str] = []
-        for tag, source in (("root", Path("/")), ("checkout", CHECKOUT), ("modules", kernel.modules)):
+        for tag, source in (
+            ("root", Path("/")),
+            ("checkout", CHECKOUT),
+            ("modules", kernel.modules),
+        ):
             devices += stack.enter_context(_share(Path(folder), tag, source))
         devices += stack.enter_context(_share(Path(folder), "out", out, writable=True))
         console = out / "console"
@@ -143,7 +147,9 @@ def _share(folder: Path, tag: str, source: Path, *, writable: bool = False) -> I
     place.mkdir()
     server = next(server for server in SERVERS if server.exists())
     mount = ("unshare", "--mount", "--propagation", "private", "sh", "-ec")
-    options = f"source={place},sandbox=chroot,no_posix_lock,cache={'auto' if writable else 'always'}"
+    options = (
+        f"source={place},sandbox=chroot,no_posix_lock,cache={'auto' if writable else 'always'}"
+    )
     with (folder / f"{tag}.log").open("w+") as log:
         serving = subprocess.Popen(
             (

@@ -22,15 +22,18 @@ HEAD: Final = """\
 
 <!-- Written by `sudo make kernels` from tests/kernels/results.json; not to be edited. -->
 
-`sudo make kernels` boots each of these kernels, as Debian builds them, in a virtual machine with an emulated
-processor, and runs there: `doctor`, the self-test, the suite of accuracy in a reduced size (every
-number equal to nftables', to the packet and the byte), and a restart on pinned tables. `tests/kernels/kernels.toml`
-is the list, `tests/kernels/suites.py` what is run.
+`sudo make kernels` boots each of these kernels, as Debian builds them, in a virtual machine with
+an emulated processor, and runs there: `doctor`, the self-test, the suite of accuracy in a reduced
+size (every number equal to nftables', to the packet and the byte), and a restart on pinned
+tables. `tests/kernels/kernels.toml` is the list, `tests/kernels/suites.py` what is run.
 
-*Users of sockets* is what tells who uses a socket (`owners` in `netatop_loader_info`): a tracepoint, or where the
-kernel lacks one, `fentry` and `fexit` of the functions around it. *Sockets* is how all are settled at a scrape: by
-the kernel's iterator over them, or by way of all open files where that iterator is not safe.
-A test that needs what a kernel does not have is *lost*, with the reason below; it is never passed over in silence.
+*Users of sockets* is what tells who uses a socket (`owners` in `netatop_loader_info`): a
+tracepoint, or where the kernel lacks one, `fentry` and `fexit` of the functions around it.
+*Sockets* is how all are settled at a scrape: by the kernel's iterator over them, or by way of all
+open files where that iterator is not safe.
+
+A test that needs what a kernel does not have is *lost*, with the reason below; it is never passed
+over in silence.
 """
 COLUMNS: Final = ("kernel", "loader", "users of sockets", "sockets", "programs", "tests", "result")
 WALKS: Final = {"walk_sockets": "iterator", "walk_socket_files": "files", "": "-"}
@@ -53,7 +56,9 @@ def _line(cells: Iterable[str]) -> str:
 def _cells(row: Row) -> tuple[str, ...]:
     if row.refused or not row.loader:
         return row.release, *["-"] * 5, "refused" if row.refused else "**broken**"
-    passed, lost = (sum(suite.get(how, 0) for suite in row.suites.values()) for how in (PASSED, LOST))
+    passed, lost = (
+        sum(suite.get(how, 0) for suite in row.suites.values()) for how in (PASSED, LOST)
+    )
     number = sum(sum(suite.values()) for suite in row.suites.values())
     tests = f"{passed} of {number}" + (f", {lost} lost" if lost else "")
     bad = row.broken or row.failures
@@ -66,7 +71,9 @@ def _details(row: Row) -> Iterator[str]:
     if row.refused or row.broken:
         yield f"{'Refused' if row.refused else 'Broken'}: {row.refused or row.broken}"
     if row.suites:
-        yield "Suites: " + "; ".join(_suite(name, ended) for name, ended in row.suites.items()) + "."
+        yield (
+            "Suites: " + "; ".join(_suite(name, ended) for name, ended in row.suites.items()) + "."
+        )
     if row.missing or row.losses:
         yield ""
     for lost, programs in _by_reason(row.missing).items():

@@ -11,6 +11,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.needs import LOSS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from tests.kernels.machine import Ended
 
 RESULTS: Final = Path(__file__).with_name("results.json")
-LOSS: Final = "loss: "
-"""How a skip begins that this kernel makes unavoidable (tests/needs.py)."""
 PASSED, FAILED, LOST, SKIPPED = "passed", "failed", "lost", "skipped"
 UNSUPPORTED: Final = "UnsupportedKernelError"
 
@@ -127,7 +127,9 @@ def load(file: Path = RESULTS) -> dict[str, Row]:
     """Return what is kept, by label."""
     if not file.exists():
         return {}
-    rows = (Row(**{**row, "attached": tuple(row["attached"])}) for row in json.loads(file.read_text()))
+    rows = (
+        Row(**{**row, "attached": tuple(row["attached"])}) for row in json.loads(file.read_text())
+    )
     return {row.label: row for row in rows}
 
 
