@@ -30,8 +30,8 @@ FIRST_SEND: Final = (
 HANDED_ON: Final = "a socket that is handed on keeps its former owner (Linux 6.3 has it)"
 
 UNSEEN_KERNEL: Final = (
-    "what the kernel itself answers is not counted, but for IPv4's RSTs and what it sends of ICMP "
-    "(Linux 6.4 has it)"
+    "what comes for the kernel itself, and what it answers over IPv6, SYN and ACK of a server "
+    "included, is not counted (Linux 6.4 has it)"
 )
 
 UNSEEN_STRAYS: Final = "packets that no socket wanted are not counted (Linux 5.17 has it)"

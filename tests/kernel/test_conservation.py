@@ -59,6 +59,7 @@ def test_udp_in_fragments(lab: Lab, family: int) -> None:
     assert readable(passed.nobodys, "udp") == {}
 
 
+@pytest.mark.needs("netfilter")
 def test_udp_closed_port(lab: Lab, family: int) -> None:
     """A flood that nobody wants has no socket; the few ICMP errors are the kernel's."""
     datagrams, size = 5003, 101

@@ -11,6 +11,7 @@ import pytest
 from tests.kernels import machine
 from tests.kernels.__main__ import examine
 from tests.kernels.kernel import every
+from tests.kernels.suites import FEW
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +37,7 @@ def _host() -> None:
 @pytest.mark.parametrize("kernel", [WORKING[0], WORKING[-1]], ids=lambda kernel: kernel.label)
 def test_counts(kernel: Kernel, tmp_path: Path) -> None:
     """Oldest and newest: doctor and self-test, an exact exchange, a restart on pinned tables."""
-    row = examine(kernel, tmp_path, "few", SECONDS)
+    row = examine(kernel, tmp_path, FEW, SECONDS)
     log = tmp_path / "log"
     assert row.works(kernel), (row, log.read_text() if log.exists() else "")
 
@@ -44,5 +45,5 @@ def test_counts(kernel: Kernel, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kernel", REFUSED[-1:], ids=lambda kernel: kernel.label)
 def test_refused(kernel: Kernel, tmp_path: Path) -> None:
     """One that is too old: the message names what it lacks, and nobody has to read a verifier."""
-    row = examine(kernel, tmp_path, "few", SECONDS)
+    row = examine(kernel, tmp_path, FEW, SECONDS)
     assert row.works(kernel), row
