@@ -11,7 +11,7 @@ import functools
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.errors import UnsupportedKernelError
-from exporter.kernel.hooks import UNSEEN_KERNEL
+from exporter.kernel.hooks import NO_PAYLOAD, UNSEEN_KERNEL
 from exporter.kernel.types import KernelTypes
 
 if TYPE_CHECKING:
@@ -31,7 +31,10 @@ class Need(NamedTuple):
     """What is lost without it."""
 
 
-NEEDS: Final = {"netfilter": Need(KernelTypes.has_netfilter_links, UNSEEN_KERNEL)}
+NEEDS: Final = {
+    "netfilter": Need(KernelTypes.has_netfilter_links, UNSEEN_KERNEL),
+    "payload": Need(KernelTypes.has_payload, NO_PAYLOAD),
+}
 
 
 @functools.cache

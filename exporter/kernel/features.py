@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.errors import UnsupportedKernelError
 from exporter.kernel import host
-from exporter.kernel.hooks import TRACEPOINTS, UNSEEN_KERNEL
+from exporter.kernel.hooks import NO_PAYLOAD, TRACEPOINTS, UNSEEN_KERNEL
 from exporter.kernel.libbpf import LoadOptions, describe, open_library
 from exporter.kernel.trampolines import try_trampoline
 from exporter.kernel.types import KernelTypes
@@ -111,6 +111,8 @@ class Probes:
             yield self._tracepoint(hook)
         yield self._socket_iterator()
         yield self._iterator("task_file")
+        payload = Feature("payload of TCP", False, Answer.NOT_THERE, NO_PAYLOAD)
+        yield self._named(payload, KernelTypes.has_payload)
         yield self._fentry()
         yield Feature(
             "kprobe (not used yet)",

@@ -34,6 +34,10 @@ UNSEEN_KERNEL: Final = (
     "included, is not counted (Linux 6.4 has it)"
 )
 
+NO_PAYLOAD: Final = (
+    "payload, retransmissions and round trips of TCP are not told (Linux 6.2 has bpf_rdonly_cast)"
+)
+
 UNSEEN_STRAYS: Final = "packets that no socket wanted are not counted (Linux 5.17 has it)"
 
 TRACEPOINTS: Final = (

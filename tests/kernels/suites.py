@@ -23,7 +23,7 @@ CHOSEN: Final = {
         "scenario[TCP,-ended-in-TIME_WAIT-ipv4]",
         "scenario[UDP-connected,-each-datagram-answered-ipv6]",
     ),
-    "passed": ("udp[ipv6-by_message]", "tcp[ipv4-by_message]"),
+    "passed": ("udp[ipv6-by_message]", "tcp[ipv4-by_message]", "tcp_accepted[ipv4-by_exec]"),
     "accepted": (f"pre_fork[{SOCKETS}-ipv4]",),
     "opened_before": (f"udp[{SOCKETS}-ipv4]",),
     "exits": (f"outcome[{SOCKETS}--9-signal]",),
