@@ -43,8 +43,5 @@ ALL: Final = (
     ),
     RESTART,
 )
-FEW: Final = (
-    f"tests/kernel/test_conservation.py::test_udp_in_fragments[{SOCKETS}-ipv6]",
-    RESTART,
-)
-"""What CI has the time for: an exact exchange, and a restart."""
+FEW: Final = ("tests/kernel/test_continuity.py::test_pause[same]",)
+"""What CI has the time for: exact exchanges before, during and after a restart on the same pins."""

@@ -4,28 +4,30 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kernels import machine
+from tests.kernels import archive, machine
 from tests.kernels.__main__ import examine
 from tests.kernels.kernel import every
 from tests.kernels.suites import FEW
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from tests.kernels.kernel import Kernel
+    from tests.kernels.results import Row
 
 pytestmark = pytest.mark.kernels
 
 WORKING = [kernel for kernel in every() if not kernel.refused]
-REFUSED = [kernel for kernel in every() if kernel.refused]
+BOOTED = [*(kernel for kernel in every() if kernel.refused), WORKING[0], WORKING[-1]]
 SECONDS = 180.0
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _host() -> None:
     """Skip where there is nothing to boot with, unless that is to be a failure."""
     if reason := machine.missing():
@@ -34,16 +36,23 @@ def _host() -> None:
         pytest.skip(f"{reason}; NETATOP_REQUIRE_KERNEL=1 makes this a failure")
 
 
-@pytest.mark.parametrize("kernel", [WORKING[0], WORKING[-1]], ids=lambda kernel: kernel.label)
-def test_counts(kernel: Kernel, tmp_path: Path) -> None:
-    """Oldest and newest: doctor and self-test, an exact exchange, a restart on pinned tables."""
-    row = examine(kernel, tmp_path, FEW, SECONDS)
-    log = tmp_path / "log"
-    assert row.works(kernel), (row, log.read_text() if log.exists() else "")
+@pytest.fixture(scope="module")
+def booted(
+    _host: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Kernel], Row]]:
+    """Boot them two at a time: each has one processor."""
+    for kernel in BOOTED:
+        archive.ensure(kernel)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        running = {
+            kernel: pool.submit(examine, kernel, tmp_path_factory.mktemp("guest"), FEW, SECONDS)
+            for kernel in BOOTED
+        }
+        yield lambda kernel: running[kernel].result()
 
 
-@pytest.mark.parametrize("kernel", REFUSED[-1:], ids=lambda kernel: kernel.label)
-def test_refused(kernel: Kernel, tmp_path: Path) -> None:
-    """One that is too old: the message names what it lacks, and nobody has to read a verifier."""
-    row = examine(kernel, tmp_path, FEW, SECONDS)
+@pytest.mark.parametrize("kernel", BOOTED, ids=lambda kernel: kernel.label)
+def test_boot(booted: Callable[[Kernel], Row], kernel: Kernel) -> None:
+    """Doctor, self-test, exact exchanges around a restart; or a message that says what lacks."""
+    row = booted(kernel)
     assert row.works(kernel), row
