@@ -52,6 +52,9 @@ test-e2e: bpf ## Test the installed program from outside (root)
 check: lint bpf ## All of lint and tests: what CI runs (root)
 	$(Q)$(BIN)/pytest
 
+kernels: bpf ## Run the suites on other kernels, in virtual machines (root, network, half an hour)
+	$(Q)$(BIN)/python -m tests.kernels
+
 bare-debian: ## Try quickstart.sh in a bare Debian (root, network, some minutes)
 	$(Q)tests/e2e/bare_debian.sh
 
@@ -64,4 +67,4 @@ clean: ## Remove what was built; .venv stays
 	$(Q)$(MAKE) -C bpf clean
 	$(Q)rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help bpf layouts schema lint format test test-kernel test-e2e check bare-debian bench clean
+.PHONY: help bpf layouts schema lint format test test-kernel test-e2e check kernels bare-debian bench clean

@@ -45,12 +45,17 @@ need_for_run() {
 need_for_test() {
     need atop command -v atop
     need bpftool command -v bpftool
+    need busybox-static command -v busybox
     need curl command -v curl
     need ethtool command -v ethtool
     need iproute2 command -v ip
+    need kmod command -v depmod
     need libcap2-bin command -v capsh
+    need lz4 command -v lz4
     need nftables command -v nft
     need prometheus command -v promtool
+    need qemu-system-x86 command -v qemu-system-x86_64
+    need zstd command -v zstd
 }
 
 install_missing() (

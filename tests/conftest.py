@@ -13,6 +13,7 @@ import pytest
 # Their assertions speak, too.
 pytest.register_assert_rewrite("tests.kernel.lab", "tests.workload")
 
+from tests import needs  # noqa: E402
 from tests.e2e import attachments  # noqa: E402
 from tests.workload import wait_until  # noqa: E402
 
@@ -46,6 +47,18 @@ def bpffs(tmp_path: Path) -> Iterator[Path]:
     finally:
         subprocess.run(["umount", place], check=True)
     wait_until(lambda: not attachments.left_since(before), "everything is gone")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Pass over what this kernel can't show, and say what is lost."""
+    parameters = (
+        item.callspec.params
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+        else {}
+    )
+    if lost := needs.loss(list(item.iter_markers("needs")), parameters):
+        pytest.skip(lost)
 
 
 @pytest.fixture(autouse=True)

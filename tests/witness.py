@@ -64,6 +64,15 @@ EVERYTHING: Final = tuple(
 )
 """All that passes."""
 
+UNSEEN: Final = (
+    Rule(False, "tcp", "transmit", "meta nfproto ipv6 tcp flags & (syn | ack) == (syn | ack)"),
+)
+"""What passes unseen where there are no netfilter links, in every connection.
+
+There the socket filter leaves out what is sent for a connection that is not yet open: it compares
+the packet's socket, which is the request, with the listener (include/linux/bpf-cgroup.h).
+"""
+
 STRAYS: Final = (
     # What arrives for TIME_WAIT, which half-open connections are not sent, and what has no socket.
     Rule(False, "tcp", "receive", FULL_SOCKET),

@@ -17,6 +17,7 @@ from exporter.errors import (
     UnsupportedKernelError,
 )
 from exporter.kernel import addresses, cgroups, host, layouts, netfilter, remotes
+from exporter.kernel.features import Answer, Probes
 from exporter.kernel.holding import Descriptors, Holding, Plan, unexpected
 from exporter.kernel.hooks import (
     ANSWERS,
@@ -295,18 +296,30 @@ class CoreObject:
     def load(self, adopted: int = 1) -> None:
         """Have the kernel verify and load it; with room for so many records of another version.
 
-        Raises LoadError.
+        Raises LoadError, or UnsupportedKernelError if the kernel is too old for it.
         """
         self._apply()
         self._size("adopted", adopted)
         with self._bpf.capture() as log:
             code = -self._bpf.bpf_object__load(self._object)
         if code:
+            self._check_kernel()
             path, reason = self._options.object_path, describe(code)
             message = f"{path}: the kernel refused it: {reason}\n{log.quote()}"
             raise LoadError(message, log.text)
         self._fill_remotes()
         self._put("hosts", *addresses.rest())
+
+    @staticmethod
+    def _check_kernel() -> None:
+        """Name what a kernel that has refused the object lacks. Raises UnsupportedKernelError."""
+        atomics = Probes().atomics()
+        if atomics.answer is Answer.NOT_THERE:
+            message = (
+                f"{atomics.name}: this kernel, {host.kernel_release()}, refuses those that return "
+                "the old value, which the loader needs; boot a newer one"
+            )
+            raise UnsupportedKernelError(message)
 
     def _fill_remotes(self) -> None:
         for key, value in remotes.entries(self._options.remotes):

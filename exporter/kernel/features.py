@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.errors import UnsupportedKernelError
 from exporter.kernel import host
-from exporter.kernel.hooks import TRACEPOINTS
+from exporter.kernel.hooks import NO_PAYLOAD, TRACEPOINTS, UNSEEN_KERNEL
 from exporter.kernel.libbpf import LoadOptions, describe, open_library
 from exporter.kernel.trampolines import try_trampoline
 from exporter.kernel.types import KernelTypes
@@ -102,10 +102,7 @@ class Probes:
         kinds = ProgramType
         attach = AttachType
         yield self._program("cgroup_skb", kinds.CGROUP_SKB, attach.CGROUP_INET_INGRESS)
-        yield self._loads(
-            Feature("atomic operations (Linux 5.12)", True, Answer.THERE),
-            self._load(kinds.CGROUP_SKB, attach.CGROUP_INET_INGRESS, code=FETCH_ADD),
-        )
+        yield self.atomics()
         yield self._program("cgroup/sock_create", kinds.CGROUP_SOCK, attach.CGROUP_INET_SOCK_CREATE)
         yield self._program(
             "cgroup/sock_release", kinds.CGROUP_SOCK, attach.CGROUP_INET_SOCK_RELEASE
@@ -114,14 +111,24 @@ class Probes:
             yield self._tracepoint(hook)
         yield self._socket_iterator()
         yield self._iterator("task_file")
+        payload = Feature("payload of TCP", False, Answer.NOT_THERE, NO_PAYLOAD)
+        yield self._named(payload, KernelTypes.has_payload)
         yield self._fentry()
         yield Feature(
             "kprobe (not used yet)",
             False,
             Answer.THERE if KPROBE_PMU.exists() else Answer.NOT_THERE,
         )
-        yield self._program("netfilter link", kinds.NETFILTER, attach.NETFILTER, needed=False)
+        link = self._program("netfilter link", kinds.NETFILTER, attach.NETFILTER, needed=False)
+        yield link._replace(detail=UNSEEN_KERNEL) if link.answer is Answer.NOT_THERE else link
         yield self._tcx()
+
+    def atomics(self) -> Feature:
+        """Ask for operations that return the old value: a counter is taken by one of them."""
+        return self._loads(
+            Feature("atomic operations (Linux 5.12)", True, Answer.THERE),
+            self._load(ProgramType.CGROUP_SKB, AttachType.CGROUP_INET_INGRESS, code=FETCH_ADD),
+        )
 
     def _load(self, kind: int, attach: int, target: int = 0, code: bytes = b"") -> int:
         """Load a program, if none is given the smallest; its descriptor, or -errno."""

@@ -28,6 +28,15 @@ FIRST_SEND: Final = (
 
 HANDED_ON: Final = "a socket that is handed on keeps its former owner (Linux 6.3 has it)"
 
+UNSEEN_KERNEL: Final = (
+    "what comes for the kernel itself, and what it answers over IPv6, SYN and ACK of a server "
+    "included, is not counted (Linux 6.4 has it)"
+)
+
+NO_PAYLOAD: Final = (
+    "payload, retransmissions and round trips of TCP are not told (Linux 6.2 has bpf_rdonly_cast)"
+)
+
 UNSEEN_STRAYS: Final = "packets that no socket wanted are not counted (Linux 5.17 has it)"
 
 TRACEPOINTS: Final = (

@@ -25,8 +25,9 @@ from exporter import model
 from exporter.kernel import cgroups, namespaces
 from exporter.kernel.core_loader import CoreTracer, Options
 from exporter.kernel.succession import HOSTS
+from tests import needs
 from tests.network import HOST, Cable, cable
-from tests.witness import STRAYS, witness
+from tests.witness import EVERYTHING, STRAYS, UNSEEN, witness
 from tests.workload import PATIENCE, Process, wait_until
 
 if TYPE_CHECKING:
@@ -232,7 +233,10 @@ def open_lab(
         if single_packets:
             for end in ends:
                 end.carry_single_packets()
-        witnesses = {end.namespace: stack.enter_context(witness(end.namespace)) for end in ends}
+        rules = (*(() if needs.is_there("netfilter") else UNSEEN), *EVERYTHING)
+        witnesses = {
+            end.namespace: stack.enter_context(witness(end.namespace, rules)) for end in ends
+        }
         witnesses[HOST] = stack.enter_context(witness(HOST, STRAYS))
         lab = Lab(stack, ends, witnesses, group)
         if traced:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.kernel.lab import Difference, Lab
     from tests.workload import Process
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.needs("payload")]
 
 WORKERS, CONNECTIONS, SIZE = 3, 101, 4099
 SHARE = 34

@@ -25,6 +25,7 @@ SYN = {4: 60, 6: 80}
 RST = {4: 40, 6: 60}
 
 
+@pytest.mark.needs("netfilter", family=6)
 def test_tcp_closed_port(lab: Lab, family: int) -> None:
     """A SYN that nobody wants has no socket; the kernel answers it."""
     knocks = 50
@@ -58,6 +59,7 @@ def test_udp_in_fragments(lab: Lab, family: int) -> None:
     assert readable(passed.nobodys, "udp") == {}
 
 
+@pytest.mark.needs("netfilter")
 def test_udp_closed_port(lab: Lab, family: int) -> None:
     """A flood that nobody wants has no socket; the few ICMP errors are the kernel's."""
     datagrams, size = 5003, 101
@@ -76,6 +78,7 @@ def test_udp_closed_port(lab: Lab, family: int) -> None:
     assert readable(passed.nobodys, "icmp") == readable(reported, "icmp") != {}
 
 
+@pytest.mark.needs("netfilter")
 @pytest.mark.parametrize("kind", [socket.SOCK_RAW, socket.SOCK_DGRAM], ids=["raw", "ping"])
 def test_icmp_echo(lab: Lab, family: int, kind: int) -> None:
     """The asker carries requests and replies; the answering side is the kernel's."""

@@ -49,6 +49,7 @@ def test_left_off(family: int) -> None:
     assert readable(passed.unidentified["kernel"], "tcp") == (sent if family == 4 else {})
 
 
+@pytest.mark.needs("netfilter")
 def test_new_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
     """A namespace that was made after the start is found, and counts from then on."""
     with open_lab(traced=False) as lab, CoreTracer(Options()) as tracer:
@@ -69,6 +70,7 @@ def test_new_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
             assert readable(model.subtract(end, start), "tcp") == {"tcp transmit": RST[6]}
 
 
+@pytest.mark.needs("netfilter")
 def test_namespace_goes() -> None:
     """The links do not keep a namespace alive for longer than until the next look."""
     with CoreTracer(Options()) as tracer:
@@ -84,6 +86,7 @@ def test_namespace_goes() -> None:
         wait_until(lambda: not Path("/sys/class/net/ends-here").exists(), "the cable gone")
 
 
+@pytest.mark.needs("netfilter")
 def test_leaves_nothing() -> None:
     """After the end no link is left in any namespace, and no thread of ours is in another one."""
     before = attachments.all_there()

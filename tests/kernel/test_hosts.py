@@ -93,6 +93,7 @@ def test_udp_and_tcp(lab: Lab, family: int) -> None:
     }
 
 
+@pytest.mark.needs("netfilter")
 def test_nobodys(lab: Lab, family: int) -> None:
     """What no socket wants, what the kernel answers, and echoes: the address has used it all."""
     start = lab.read()

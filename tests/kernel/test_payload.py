@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.network import End
     from tests.workload import Process
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.needs("payload")]
 
 SIZE = 5_000_011
 LOSSY = """table inet lossy {

@@ -31,10 +31,15 @@ def _delivered(counters: Counters, copies: int) -> Counters:
     )
 
 
+def _needs(scenario: Scenario) -> tuple[pytest.MarkDecorator, ...]:
+    """Return what a scenario needs: where the kernel itself takes part, to see that."""
+    return (pytest.mark.needs("netfilter"),) if scenario.remainder.startswith("`kernel`") else ()
+
+
 @pytest.mark.parametrize(
     ("scenario", "family"),
     [
-        pytest.param(scenario, family, id=f"{scenario.name}-ipv{family}")
+        pytest.param(scenario, family, id=f"{scenario.name}-ipv{family}", marks=_needs(scenario))
         for scenario in SCENARIOS
         for family in scenario.families
     ],

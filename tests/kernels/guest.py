@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs in the guest: asks what the kernel offers, loads the programs, runs the suites.
+
+`python -m tests.kernels.guest TEST...` writes facts.json, doctor and junit.xml to /out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from exporter import self_test
+from exporter.errors import KernelError
+from exporter.kernel.core_loader import CoreTracer, Options
+from exporter.kernel.hooks import NETFILTER, UNSEEN_KERNEL
+
+OUT: Final = Path("/out")
+PYTEST: Final = (
+    *(
+        sys.executable,
+        "-m",
+        "pytest",
+        "-v",
+        "--durations=0",
+        "--durations-min=3",
+        "--tb=short",
+        "-p",
+        "no:randomly",
+    ),
+    *(
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:hypothesispytest",
+        "--color=no",
+        "-o",
+        "junit_family=xunit2",
+    ),
+)
+
+
+def facts() -> dict[str, Any]:
+    """Return how the loader works here, or why it does not."""
+    release = os.uname().release
+    try:
+        with CoreTracer(Options()) as tracer:
+            verdict = self_test.run(tracer)
+            attached = {program.name for program in tracer.programs() if program.attached}
+            return {
+                "release": release,
+                "loader": tracer.loader,
+                "owners": tracer.owners,
+                "walk": tracer._held.plan.walk,
+                "attached": sorted(attached),
+                "missing": {hook.program: hook.without for hook in tracer.missing}
+                | dict.fromkeys(set(NETFILTER) - attached, UNSEEN_KERNEL),
+                "self_test": {"passed": verdict.passed, "said": verdict.said},
+            }
+    except KernelError as error:
+        found = {"kind": type(error).__name__, "said": str(error)}
+        return {"release": release, "error": found}
+
+
+def main(*tests: str) -> int:
+    """Run everything; return the exit status of pytest, or 1 if nothing can be loaded."""
+    found = facts()
+    doctor = subprocess.run(
+        (sys.executable, "-m", "exporter", "doctor"), capture_output=True, text=True, check=False
+    )
+    (OUT / "doctor").write_text(doctor.stdout + doctor.stderr)
+    found["doctor"] = doctor.returncode
+    (OUT / "facts.json").write_text(json.dumps(found, indent=2))
+    if "error" in found:
+        return 1
+    return subprocess.run((*PYTEST, f"--junitxml={OUT}/junit.xml", *tests), check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
