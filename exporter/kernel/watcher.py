@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from exporter.model import LifeEvent, LifeKey
 
 RING_BYTES: Final = 1 << 20
-PAGE: Final = 4096
+PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+"""The least that a ring can be; not 4,096 on every arm64."""
 TREE, COUNT = 1, 2
 """LIFE_TREE, LIFE_COUNT (bpf/watch.h)."""
 OBJECT: Final = Path(__file__).with_name("watch.bpf.o")
