@@ -13,7 +13,6 @@ from exporter.errors import (
     AttachError,
     LayoutError,
     LoadError,
-    MissingCapabilityError,
     UnsupportedKernelError,
 )
 from exporter.kernel import addresses, cgroups, host, layouts, netfilter, remotes
@@ -80,13 +79,7 @@ class CoreObject:
 
     def __init__(self, options: Options) -> None:
         """Open it and decide how it is to run here; nothing is loaded yet. Raises KernelError."""
-        missing = host.missing_capabilities()
-        if missing:
-            message = (
-                f"loading kernel programs: {', '.join(missing)} missing; run as root, or with "
-                f"the capabilities {', '.join(host.CAPABILITIES)}"
-            )
-            raise MissingCapabilityError(message)
+        host.require_capabilities("loading kernel programs")
         self._bpf = open_library()
         self._options = options
         self._programs: dict[str, int] = {}

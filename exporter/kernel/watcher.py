@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.errors import MapReadError
-from exporter.kernel import decode, layouts
+from exporter.kernel import decode, host, layouts
 from exporter.kernel.libbpf import RING_CALLBACK, describe
 from exporter.kernel.own_object import OwnObject, attach_error
 
@@ -51,6 +51,7 @@ class _Attached(OwnObject):
             TREE * chosen.tree | COUNT * count,
             chosen.command.encode(errors="surrogateescape"),
         )
+        host.require_capabilities("watching processes", ("CAP_PERFMON", "CAP_BPF"))
         super().__init__(OBJECT, settings, {"lives": PAGE if count else RING_BYTES})
         try:
             self._prepare(chosen)
