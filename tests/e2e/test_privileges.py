@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from exporter.kernel import types
+from exporter.kernel import features
 from tests import workload
 from tests.e2e import attachments, program, workers
 from tests.e2e.test_exit_log import live, netatop, semaphores, subscribed
@@ -51,6 +51,12 @@ BITS: Final = {
     "perfmon": 38,
     "bpf": 39,
 }
+KERNEL: Final = features.Running.here()
+NETFILTER: Final = ("sys_admin",) if KERNEL.has_netfilter else ()
+"""Kept to enter namespaces, where there is something to attach there."""
+needs_netfilter = pytest.mark.skipif(
+    not KERNEL.has_netfilter, reason="no netfilter links in this kernel"
+)
 SIZE: Final = 43
 NOBODY: Final = 65534
 ECHO: Final = ("::1", socket.SOCK_RAW, 53, 1009)
@@ -162,6 +168,7 @@ def grown(exporter: Program, client: Process, before: dict[str, float]) -> dict[
     return {what: value - before[what] for what, value in requests(exporter).items()}
 
 
+@needs_netfilter
 @pytest.mark.parametrize("entered", [True, False])
 def test_namespaces(*, entered: bool) -> None:
     """With CAP_SYS_ADMIN what the kernel receives in a namespace is counted, also in a new one."""
@@ -210,6 +217,7 @@ def leave_root(talk: Connection) -> None:
         talk.recv()
 
 
+@needs_netfilter
 @pytest.mark.parametrize("seen", [True, False])
 def test_namespaces_of_others(*, seen: bool) -> None:
     """Those without a name are found by the processes in them, which takes CAP_SYS_PTRACE."""
@@ -255,6 +263,26 @@ def test_processes_of_others(name: str, tmp_path: Path, *, seen: bool) -> None:
             assert kept(exporter) == {"sys_ptrace": "other users' processes"}
         else:
             assert "executables" in said(exporter, "sys_ptrace")
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_hidden_processes(name: str, tmp_path: Path, *, seen: bool) -> None:
+    """Where /proc hides those of others (proc(5), hidepid) it takes CAP_SYS_PTRACE to see them."""
+    file = tmp_path / "netatop-exporter.yml"
+    file.write_text(f"groups: [{{name: '{name}-x', comm: [{name}], cmdline: [pytest]}}]\n")
+    hide = 'mount -t proc -o hidepid=ptraceable proc /proc; exec "$@"'
+    inside = container(*CORE, *(("sys_ptrace",) if seen else ()))
+    prefix = ("unshare", "--mount", "sh", "-ec", hide, "sh", *inside)
+    with (
+        program.serve("--config.file", str(file), prefix=prefix) as exporter,
+        Process(talk_as_nobody, name) as talker,
+    ):
+        talker.hear()
+        talker.tell(23)
+        talker.hear()
+        found = exporter.scrape()
+        group = f"{name}-x" if seen else name
+        assert found.traffic("group_", group=group) == workers.traffic(23, SIZE)
 
 
 def test_cgroups_by_id(name: str) -> None:
@@ -309,8 +337,7 @@ def test_pods(name: str, tmp_path: Path, *, listed: bool) -> None:
 
 def test_devices(tmp_path: Path) -> None:
     """With links (Linux 6.6) a device that comes later takes nothing any more."""
-    with types.KernelTypes() as known:
-        rest = {} if known.has_tcx() else {"net_admin": "devices that come later"}
+    rest = {} if KERNEL.has_tcx else {"net_admin": "devices that come later"}
     device = f"nt{os.getpid()}"
     file = tmp_path / "netatop-exporter.yml"
     file.write_text(f"hosts: {{devices: [{device}]}}\n")
@@ -429,6 +456,21 @@ def test_pins(bpffs: Path, name: str) -> None:
             assert found.sum("netatop_exited_processes_total", group=name) == number
 
 
+def test_low_port() -> None:
+    """It takes CAP_NET_BIND_SERVICE, until it is open."""
+    with namespace() as place:  # whatever this host permits
+        place.set("net.ipv4.ip_unprivileged_port_start", 1024)
+        where = ("--web.listen-address", f"{program.LOCAL}:997")
+        inside = ("nsenter", f"--net=/run/netns/{place.name}")
+        done = program.run("serve", *where, prefix=(*inside, *container(*CORE)))
+        assert "cannot listen on 127.0.0.1:997: Permission denied" in program.refusal(done, 1)
+        prefix = (*inside, *container(*CORE, "net_bind_service"))
+        with program.start(*where, prefix=prefix) as exporter:
+            wait_until(lambda: "serves http://127.0.0.1:997/" in exporter.log, "it serves")
+            assert kept(exporter) == {}
+            assert exporter.end() == 0
+
+
 # Commands
 
 
@@ -503,9 +545,9 @@ def test_doctor() -> None:
 @pytest.mark.parametrize(
     ("flags", "rest"),
     [
-        ((), ("dac_read_search", "sys_ptrace", "sys_admin")),
+        ((), ("dac_read_search", "sys_ptrace", *NETFILTER)),
         (("--no-collector.netfilter", *EVERYTHING), ("dac_read_search", "sys_ptrace")),
-        (("--compat.netatop",), ("dac_read_search", "sys_ptrace", "sys_admin")),
+        (("--compat.netatop",), ("dac_read_search", "sys_ptrace", *NETFILTER)),
     ],
 )
 def test_given_up(flags: tuple[str, ...], rest: tuple[str, ...]) -> None:
@@ -541,6 +583,7 @@ def test_kept() -> None:
         assert "all were kept (--capabilities.keep)" in exporter.log
 
 
+@needs_netfilter
 @pytest.mark.usefixtures("semaphores")
 def test_goes_on(bpffs: Path, tmp_path: Path, name: str) -> None:
     """All at once, as root: what is opened, found, read again and removed later still is."""
