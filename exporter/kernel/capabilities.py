@@ -7,10 +7,10 @@ them up does it before he starts others: a new thread has what its maker has.
 
 from __future__ import annotations
 
+import concurrent.futures
 import ctypes
 import enum
 import os
-import threading
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from exporter.kernel import host
@@ -84,24 +84,20 @@ def never_more() -> None:
 
 
 def try_without(capabilities: Collection[Capability], action: Callable[[], T]) -> T:
-    """Do something in a thread that lacks them, and ends; return or raise what the action does."""
-    answers: list[T] = []
-    failures: list[BaseException] = []
+    """Do something in a thread that lacks them, and ends."""
+    lost = sum(1 << capability for capability in capabilities)
 
-    def work() -> None:
-        try:
-            lost = sum(1 << capability for capability in capabilities)
-            _set(host.effective_capabilities() & ~lost)
-            answers.append(action())
-        except BaseException as error:  # noqa: BLE001 (raised below)
-            failures.append(error)
+    def work() -> T:
+        _set(host.effective_capabilities() & ~lost)
+        return action()
 
-    worker = threading.Thread(target=work, name="capabilities")
-    worker.start()
-    worker.join()
-    if failures:
-        raise failures[0]
-    return answers[0]
+    return in_thread(work)
+
+
+def in_thread(action: Callable[[], T]) -> T:
+    """Do something in a thread of its own that ends; return or raise what the action does."""
+    with concurrent.futures.ThreadPoolExecutor(1, "capabilities") as worker:
+        return worker.submit(action).result()
 
 
 def can_write(path: str) -> bool:

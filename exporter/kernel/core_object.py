@@ -15,7 +15,7 @@ from exporter.errors import (
     LoadError,
     UnsupportedKernelError,
 )
-from exporter.kernel import addresses, cgroups, host, layouts, netfilter, remotes
+from exporter.kernel import addresses, cgroups, host, layouts, module_types, netfilter, remotes
 from exporter.kernel.holding import Descriptors, Holding, Plan, unexpected
 from exporter.kernel.hooks import (
     ANSWERS,
@@ -270,7 +270,7 @@ class CoreObject:
         self._apply()
         self._size("adopted", adopted)
         with self._bpf.capture() as log:
-            code = -self._bpf.bpf_object__load(self._object)
+            code = module_types.load(self._bpf, self._object)
         if code:
             path, reason = self._options.object_path, describe(code)
             message = f"{path}: the kernel refused it: {reason}\n{log.quote()}"
