@@ -456,6 +456,18 @@ def test_pins(bpffs: Path, name: str) -> None:
             assert found.sum("netatop_exited_processes_total", group=name) == number
 
 
+def test_system_administrator(bpffs: Path, name: str) -> None:
+    """CAP_SYS_ADMIN stands for two of the three, also for the one that stays."""
+    flags = ("--pin-path", str(bpffs / "netatop"), "--no-collector.netfilter")
+    for number in (1, 2):
+        prefix = container("sys_admin", "net_admin")
+        with program.serve(*flags, prefix=prefix) as exporter:
+            assert kept(exporter) == {"sys_admin": "memory beside the pins"}
+            live(name, 23)
+            found = exporter.scrape()
+            assert found.traffic("exited_", group=name) == workers.traffic(number * 23, SIZE)
+
+
 def test_low_port() -> None:
     """It takes CAP_NET_BIND_SERVICE, until it is open."""
     with namespace() as place:  # whatever this host permits
