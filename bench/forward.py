@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from common import compile_c, compile_empty, print_table, run_load
 
-from exporter.kernel import forwarder
+from exporter.kernel import tc
 from exporter.kernel.bpf_call import LINK_CREATE, bpf
 from exporter.kernel.forwarder import Forwarder
 from exporter.kernel.holding import program_info
@@ -59,9 +59,9 @@ def empty(path: Path) -> Iterator[int]:
             program = library.bpf_object__next_program(opened, program)
         library.call("bpf_object__load", opened, error=fail)
         fd = library.bpf_program__fd(chosen)
-        for attach in forwarder.TCX_ATTACH.values():
-            request = forwarder.LinkCreate(
-                prog_fd=fd, target_ifindex=LOOPBACK, attach_type=attach, flags=forwarder.BEFORE
+        for attach in tc.TCX_ATTACH.values():
+            request = tc.LinkCreate(
+                prog_fd=fd, target_ifindex=LOOPBACK, attach_type=attach, flags=tc.BEFORE
             )
             stack.callback(os.close, bpf(LINK_CREATE, request))
         yield fd

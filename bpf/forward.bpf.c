@@ -235,17 +235,19 @@ static __always_inline void add_flow(struct flow *flow, const struct seen *seen,
 				     enum direction direction)
 {
 	__u64 tick = bpf_jiffies64();
-	__u32 ends = 0;
+	__u32 news = 0;
 
 	if ((seen->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && has_ended(flow))
 		begin_anew(flow, direction);
 	add(&flow->traffic[direction & 1], seen->traffic);
 	if (seen->tcp_flags & TCP_FIN)
-		ends |= 1U << direction;
+		news |= 1U << direction;
 	if (seen->tcp_flags & TCP_RST)
-		ends |= FLOW_RESET;
-	if (ends)
-		__sync_fetch_and_or(&flow->state, ends);
+		news |= FLOW_RESET;
+	if ((seen->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_ACK && direction == flow->opened_by)
+		news |= FLOW_OPEN;
+	if (news & ~flow->state)
+		__sync_fetch_and_or(&flow->state, news);
 	if (flow->tick != tick) {
 		flow->tick = tick;
 		flow->last_time_ns = bpf_ktime_get_boot_ns();
@@ -283,6 +285,13 @@ static __always_inline int count(struct __sk_buff *skb, __u32 link_header, enum 
 
 #define SECOND 1000000000ULL
 
+/* Both ends take part: so one that scans, or lies about its address, fills the table for minutes only. */
+static __always_inline bool is_mutual(const struct flow *flow)
+{
+	return flow->state & FLOW_OPEN && flow->traffic[DIRECTION_RECEIVE].packets &&
+	       flow->traffic[DIRECTION_TRANSMIT].packets;
+}
+
 /*
  * For so long without a packet it is a connection still. TCP: RFC 5382, REQ-5; UDP and the rest: what
  * Linux tracks (net/netfilter/nf_conntrack_proto_udp.c and others). One that has ended is kept for a
@@ -294,7 +303,7 @@ static __always_inline __u64 patience(__u32 protocol, const struct flow *flow)
 		return 10 * SECOND;
 	switch (protocol) {
 	case IPPROTO_TCP:
-		return 7440 * SECOND;
+		return (is_mutual(flow) ? 7440 : 240) * SECOND;
 	case IPPROTO_UDP:
 		return 180 * SECOND;
 	case IPPROTO_ICMP:

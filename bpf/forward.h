@@ -20,6 +20,7 @@ struct flow_key {
 
 #define FLOW_RESET 4U	    /* and a FIN of each direction: 1 << enum direction */
 #define FLOW_SEEN_TO_END 3U /* both */
+#define FLOW_OPEN 8U	    /* whoever opened it has acknowledged an answer */
 
 struct flow {
 	struct traffic traffic[DIRECTIONS]; /* of the host */

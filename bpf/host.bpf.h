@@ -40,19 +40,15 @@ static __always_inline void count_connection_of(struct host *host, __u64 walk, _
 	host->connections[protocol & (PROTOCOLS - 1)]++;
 }
 
-/* NULL: the kernel has no memory for it, which is counted. */
-static __always_inline struct host *find_host(const struct host_key *key)
+/* NULL: there is no room for it, or no memory, as *error says. */
+static __always_inline struct host *find_host(const struct host_key *key, long *error)
 {
 	struct host *host = bpf_map_lookup_elem(&hosts, key);
-	long code;
 
 	if (host)
 		return host;
-	code = bpf_map_update_elem(&hosts, key, &blank_host, BPF_NOEXIST);
-	host = bpf_map_lookup_elem(&hosts, key); /* ours, or another processor's */
-	if (!host)
-		lose(code == -E2BIG ? LOSS_HOST_FULL : LOSS_HOST_MEMORY);
-	return host;
+	*error = bpf_map_update_elem(&hosts, key, &blank_host, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&hosts, key); /* ours, or another processor's */
 }
 
 static __always_inline void add_host(const struct host_key *key, __u32 protocol, __u32 direction,
@@ -60,10 +56,13 @@ static __always_inline void add_host(const struct host_key *key, __u32 protocol,
 {
 	union address nowhere = {};
 	struct host_key rest;
-	struct host *host = find_host(key);
 	__u64 tick = bpf_jiffies64();
+	struct host *host;
+	long error = 0;
 
+	host = find_host(key, &error);
 	if (!host) {
+		lose(error == -E2BIG ? LOSS_HOST_FULL : LOSS_HOST_MEMORY);
 		rest = host_key(nowhere, HOST_REST);
 		host = bpf_map_lookup_elem(&hosts, &rest);
 	}

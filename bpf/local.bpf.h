@@ -43,15 +43,27 @@ static __always_inline void count_local(struct __sk_buff *skb, __u32 direction)
 
 /*
  * A TCP connection has one address of its own as long as it lasts, so its packets wait for that address
- * too, in the same word. The meter keeps it, a half in each lane: the second one is written last, and
- * is never 0.
+ * too, in the same word. It is the socket's: one that leaves may have been given another one already by a
+ * firewall (source NAT comes before the socket filters). The meter keeps it, a half in each lane: the
+ * second one is written last, and is never 0.
  */
-static __noinline int keep_local(struct __sk_buff *skb, struct meter *meter, __u32 direction)
+static __noinline int keep_local(struct __sk_buff *skb, struct meter *meter)
 {
-	union address local = skb_local(skb, direction);
+	struct bpf_sock *sk = skb->sk;
+	union address local;
 
-	if (!meter)
+	if (!meter || !sk)
 		return 0; /* for the verifier */
+	if (sk->family == AF_INET) {
+		if (!sk->src_ip4)
+			return 0; /* not connected */
+		local = mapped(sk->src_ip4);
+	} else {
+		local.quarter[0] = sk->src_ip6[0];
+		local.quarter[1] = sk->src_ip6[1];
+		local.quarter[2] = sk->src_ip6[2];
+		local.quarter[3] = sk->src_ip6[3];
+	}
 	__sync_lock_test_and_set(&meter->lane[DIRECTION_RECEIVE].local, local.half[0]);
 	__sync_lock_test_and_set(&meter->lane[DIRECTION_TRANSMIT].local, local.half[1]);
 	return local.half[1] != 0;
@@ -63,8 +75,7 @@ static __always_inline void add_to_host(struct __sk_buff *skb, struct meter *met
 	if (!settings.max_hosts || meter->lane[DIRECTION_TRANSMIT].local)
 		return;
 	/* A socket that listens has the address of each packet. */
-	if (meter->tcp && skb->sk && skb->sk->state != TCP_LISTEN &&
-	    keep_local(skb, meter, direction))
+	if (meter->tcp && skb->sk && skb->sk->state != TCP_LISTEN && keep_local(skb, meter))
 		return;
 	add_local(skb, direction, meter->raw ? skb_protocol(skb) : meter->protocol);
 }

@@ -212,7 +212,7 @@ struct {
 	__type(value, __u64);
 } boot_time SEC(".maps");
 
-/* Nonzero: the walk writes a record of each socket, whatever the settings say. User space sets it. */
+/* Nonzero: the walk writes a record of every socket, whatever the settings say. User space sets it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -223,7 +223,7 @@ struct {
 /* Scratch of the walk over all sockets, of which one runs at a time. */
 struct walk {
 	struct socket_summary summary;
-	__u64 list; /* nonzero: with a record of each socket */
+	__u64 list; /* which sockets have a record, see walk.bpf.h */
 };
 
 struct {

@@ -18,6 +18,30 @@
 #include "stray.bpf.h"
 #include "walk.bpf.h"
 
+/* A send has ended, of any kind of socket. */
+static __always_inline int sent(struct sock *sk, int result)
+{
+	if (result < 0 || !sk)
+		return 0;
+	if (is_inet(sk))
+		end_send(sk, result);
+	else if (is_packet(sk))
+		count_packet_socket(DIRECTION_TRANSMIT, result);
+	return 0;
+}
+
+/* A look at data (MSG_PEEK) or at the error queue is no use of the data. */
+static __always_inline int received(struct sock *sk, int result, int flags)
+{
+	if (result < 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) || !sk)
+		return 0;
+	if (is_inet(sk))
+		use_socket(sk, USER_RECEIVES);
+	else if (is_packet(sk))
+		count_packet_socket(DIRECTION_RECEIVE, result);
+	return 0;
+}
+
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
 /*
@@ -114,26 +138,79 @@ int BPF_PROG(own_tcp_sender, struct sock *sk)
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(own_sender, struct sock *sk, int result, int flags)
 {
-	if (result < 0)
-		return 0;
-	if (is_inet(sk))
-		end_send(sk, result);
-	else if (is_packet(sk))
-		count_packet_socket(DIRECTION_TRANSMIT, result);
-	return 0;
+	return sent(sk, result);
 }
 
-/* A look at data (MSG_PEEK) or at the error queue is no use of the data. */
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(own_receiver, struct sock *sk, int result, int flags)
 {
-	if (result < 0 || flags & (MSG_PEEK | MSG_ERRQUEUE))
-		return 0;
-	if (is_inet(sk))
-		use_socket(sk, USER_RECEIVES);
-	else if (is_packet(sk))
-		count_packet_socket(DIRECTION_RECEIVE, result);
+	return received(sk, result, flags);
+}
+
+/*
+ * The same where the kernel has not these tracepoints, but trampolines: at the functions that every such
+ * call goes through (net/ipv4/af_inet.c, net/ipv6/af_inet6.c, net/packet/af_packet.c). The last argument is
+ * what the function returns.
+ */
+SEC("fentry/tcp_sendmsg")
+int BPF_PROG(own_tcp_sender_entry, struct sock *sk)
+{
+	use_socket(sk, USER_TRANSMITS);
 	return 0;
+}
+
+/* sendfile(2) and splice(2), until Linux 6.5 */
+SEC("fentry/tcp_sendpage")
+int BPF_PROG(own_tcp_page_sender_entry, struct sock *sk)
+{
+	use_socket(sk, USER_TRANSMITS);
+	return 0;
+}
+
+SEC("fexit/inet_sendmsg")
+int BPF_PROG(own_sender_return, struct socket *socket, void *message, __u64 size, int result)
+{
+	return sent(socket->sk, result);
+}
+
+SEC("fexit/inet6_sendmsg")
+int BPF_PROG(own_sender_return_six, struct socket *socket, void *message, __u64 size, int result)
+{
+	return sent(socket->sk, result);
+}
+
+SEC("fexit/inet_sendpage")
+int BPF_PROG(own_page_sender_return, struct socket *socket, void *page, int offset, __u64 size,
+	     int flags, __s64 result)
+{
+	return sent(socket->sk, result);
+}
+
+SEC("fexit/packet_sendmsg")
+int BPF_PROG(own_packet_sender_return, struct socket *socket, void *message, __u64 size, int result)
+{
+	return sent(socket->sk, result);
+}
+
+SEC("fexit/inet_recvmsg")
+int BPF_PROG(own_receiver_return, struct socket *socket, void *message, __u64 size, int flags,
+	     int result)
+{
+	return received(socket->sk, result, flags);
+}
+
+SEC("fexit/inet6_recvmsg")
+int BPF_PROG(own_receiver_return_six, struct socket *socket, void *message, __u64 size, int flags,
+	     int result)
+{
+	return received(socket->sk, result, flags);
+}
+
+SEC("fexit/packet_recvmsg")
+int BPF_PROG(own_packet_receiver_return, struct socket *socket, void *message, __u64 size,
+	     int flags, int result)
+{
+	return received(socket->sk, result, flags);
 }
 
 /*

@@ -70,6 +70,9 @@ static __always_inline void forget_thread(struct meter *meter, enum user how)
 		__sync_val_compare_and_swap(&meter->user[how], identity, task->process);
 }
 
+/* Those that have carried packets, for their series; all, for who asks about connections. */
+enum list { LIST_NONE, LIST_USED, LIST_ALL };
+
 static __always_inline struct walk *this_walk(struct bpf_iter_meta *meta)
 {
 	__u32 zero = 0;
@@ -80,7 +83,9 @@ static __always_inline struct walk *this_walk(struct bpf_iter_meta *meta)
 		wanted = bpf_map_lookup_elem(&listing, &zero);
 		__builtin_memset(walk, 0, sizeof(*walk));
 		walk->summary.session = meta->session_id;
-		walk->list = settings.list_sockets || (wanted && *wanted);
+		walk->list = settings.list_sockets ? LIST_USED : LIST_NONE;
+		if (wanted && *wanted)
+			walk->list = LIST_ALL;
 	}
 	return walk;
 }
@@ -92,6 +97,7 @@ static __always_inline void count_connection(struct sock *sk, struct meter *mete
 	union address local = {}, remote = {};
 	struct host_key key;
 	struct host *host;
+	long error;
 
 	if (!settings.max_hosts || meter->protocol >= PROTOCOLS)
 		return;
@@ -106,7 +112,7 @@ static __always_inline void count_connection(struct sock *sk, struct meter *mete
 	    !is_still(sk, meter))
 		return;
 	key = host_key(local, HOST_LOCAL);
-	host = find_host(&key);
+	host = find_host(&key, &error); /* it is packets that are lost, not connections */
 	if (host)
 		count_connection_of(host, session, meter->protocol);
 }
@@ -128,7 +134,8 @@ static __always_inline void visit_socket(struct bpf_iter_meta *meta, struct sock
 			forget_thread(meter, how);
 	used = meter->lane[DIRECTION_RECEIVE].settled_packets ||
 	       meter->lane[DIRECTION_TRANSMIT].settled_packets;
-	if (walk->list && sk && used && has_user(meter) && write_socket(meta->seq, sk, meter))
+	if (walk->list > (used ? LIST_NONE : LIST_USED) && sk && has_user(meter) &&
+	    write_socket(meta->seq, sk, meter))
 		return;
 	meter->walk = walk->summary.session;
 	if (has_user(meter) && meter->protocol < PROTOCOLS)

@@ -27,6 +27,7 @@ from exporter import (
     netatop_bpf,
     privileges,
     reload,
+    self_test,
     status,
     top,
     watch,
@@ -611,6 +612,7 @@ def serve(parsed: argparse.Namespace) -> int:
     ):
         for tracepoint, loss in {hook.tracepoint: hook.without for hook in tracer.missing}.items():
             logger.warning("no tracepoint %s: %s", tracepoint, loss)
+        server.unfit = _test(tracer, chosen)
         collector = _collector(tracer, settings, chosen.max_exits)
         collector.exit_log = writer
         if writer and _reads_exits(chosen, settings):
@@ -632,6 +634,22 @@ def serve(parsed: argparse.Namespace) -> int:
         logger.info("stopping")
         collector.close()
     return 0
+
+
+def _test(tracer: CoreTracer, chosen: flags.Flags) -> str:
+    """Hold that packets are counted; return what is wrong, which /readyz says."""
+    logger = logging.getLogger(PROGRAM)
+    if chosen.cgroup_path:
+        return ""  # ours are not
+    verdict = self_test.run(tracer)
+    if verdict.passed:
+        logger.info("self-test: %s; users of sockets by %s", verdict.said, tracer.owners)
+        return ""
+    if verdict.passed is None:
+        logger.warning("self-test: not made: %s", verdict.said)
+        return ""
+    logger.error("self-test failed: %s; /readyz says no", verdict.said)
+    return f"self-test failed: {verdict.said}"
 
 
 def _is_stopped(reloader: Reloader) -> bool:
@@ -777,6 +795,7 @@ def _collector(tracer: CoreTracer, settings: Settings, max_exits: int = 0) -> Co
         libbpf=tracer.libbpf_version,
         kernel=host.kernel_release(),
         layout=f"{layouts.FINGERPRINT:08x}",
+        owners=tracer.owners,
     )
     namer = reload.namer(settings, tracer.cgroup_path)
     ledger = Ledger(namer, settings.limits.groups, max_exits, settings.class_names)

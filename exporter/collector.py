@@ -77,6 +77,8 @@ class Collector:
         self.reload: metrics.Reload | None = None
         """How the last reading of the configuration file went; None: there is none."""
         self._lock = threading.Lock()
+        self._listing = threading.Lock()
+        """Held, and taken first, while connections are listed."""
         self._stages: dict[str, metrics.Stage] = {}
         self._attributed_at = -math.inf
         self._closed = False
@@ -116,14 +118,16 @@ class Collector:
 
         wanted: of those behind this host, whose; of this host, all.
         """
-        with self._lock:
-            if self._closed:
-                return None
-            walk, snapshot = self._read(list_sockets=True)
-            report = self._attribute(walk, snapshot)
+        with self._listing:
+            with self._lock:
+                if self._closed:
+                    return None
+                walk, snapshot = self._read(list_sockets=True)
+                report = self._attribute(walk, snapshot)
             if walk is None or snapshot is None or report is None:
                 return None
             try:
+                # There may be many: no scrape should wait for them.
                 forwarded = tuple(self._tracer.connections(wanted))
             except NetatopError as error:
                 log.error("connections: %s", error)  # noqa: TRY400 (it says all there is to say)
@@ -140,7 +144,7 @@ class Collector:
 
     def close(self) -> None:
         """Wait for a scrape in progress and answer no more: the tracer may be closed then."""
-        with self._lock:
+        with self._listing, self._lock:
             self._closed = True
 
     def _collect(self, client: str) -> list[Metric]:

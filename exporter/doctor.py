@@ -6,7 +6,7 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from exporter import __version__, privileges
+from exporter import __version__, privileges, self_test
 from exporter.errors import KernelError
 from exporter.kernel import capabilities, cgroups, features, host, libbpf
 from exporter.kernel.core_loader import CoreTracer
@@ -43,10 +43,20 @@ def examine(options: Options, places: Iterable[str] = ()) -> Examination:
     try:
         with CoreTracer(options) as tracer:
             attached = [program.name for program in tracer.programs() if program.attached]
+            owners = tracer.owners
+            verdict = None if options.cgroup_path else self_test.run(tracer)
     except KernelError as error:
         lines += [f"serve would not work: {error}"]
         return Examination(lines, works=False)
-    lines += [f"serve would work: loader core, {len(attached)} kernel programs attached"]
+    if verdict:
+        lines.append(f"self-test: {verdict.said}")
+    if verdict and verdict.passed is False:
+        lines.append("serve would not be ready")
+        return Examination(lines, works=False)
+    lines.append(
+        f"serve would work: loader core, {len(attached)} kernel programs attached, users of "
+        f"sockets by {owners}"
+    )
     return Examination(lines, works=True)
 
 

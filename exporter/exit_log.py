@@ -102,7 +102,7 @@ class Writer:
 
     def _look(self) -> None:
         """Do what time asks for, and write what the source has."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, LogError):
             self._file.tend()
         if self.source:
             try:
@@ -120,7 +120,7 @@ class Writer:
                 reason = "full"
             else:
                 wanted = self._file.write(entry)
-        except OSError as error:
+        except (OSError, LogError) as error:
             reason = "error"
             log.debug("exit log", exc_info=error)
         if reason:
@@ -233,7 +233,8 @@ class _Netatop(_File):
     def close(self) -> None:
         """Close the file and be a daemon no more."""
         super().close()
-        self._semaphores.close()
+        with contextlib.suppress(LogError):  # somebody has removed them
+            self._semaphores.close()
 
 
 class _Lines(_File):

@@ -83,6 +83,8 @@ class Server(ThreadingHTTPServer):
         """Lists connections, of a prefix; None as `expose`."""
         self.expose: Callable[[bool, str], bytes] | None = None
         """Scrapes; as OpenMetrics or not, for whom. None until the kernel programs are attached."""
+        self.unfit = ""
+        """Why it is not ready though it answers: what is wrong with its counters."""
         self.reload: Callable[[], None] | None = None
         """Reads the configuration again. Raises ConfigError. None: nobody may ask for it."""
         self._slots = threading.BoundedSemaphore(max_requests)
@@ -204,10 +206,10 @@ class Handler(BaseHTTPRequestHandler):
         elif path == "/healthz":
             self._say(HTTPStatus.OK, "alive")
         elif path == "/readyz":
-            if self.server.expose:
+            if self.server.expose and not self.server.unfit:
                 self._say(HTTPStatus.OK, "ready")
             else:
-                self._say(HTTPStatus.SERVICE_UNAVAILABLE, "not ready yet")
+                self._say(HTTPStatus.SERVICE_UNAVAILABLE, self.server.unfit or "not ready yet")
         else:
             self._say(HTTPStatus.NOT_FOUND, f"nothing here; the metrics are at {self.server.path}")
 

@@ -65,6 +65,8 @@ class Build(NamedTuple):
     kernel: str
     layout: str = ""
     """Fingerprint of the structs that the kernel programs share with us."""
+    owners: str = ""
+    """How users of sockets are known: exporter.kernel.tracer."""
 
 
 class Stage(NamedTuple):
@@ -120,8 +122,8 @@ def build_families(build: Build) -> Iterator[Family]:
     yield _gauge(
         "loader_info",
         "How the kernel programs were loaded.",
-        ("loader", "libbpf", "kernel", "layout"),
-        [((build.loader, build.libbpf, build.kernel, build.layout), 1)],
+        ("loader", "libbpf", "kernel", "layout", "owners"),
+        [((build.loader, build.libbpf, build.kernel, build.layout, build.owners), 1)],
     )
 
 

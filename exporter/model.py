@@ -243,7 +243,7 @@ class SocketWalk(NamedTuple):
     counts: Mapping[str, int]
     """Sockets that have an owner, by protocol."""
     sockets: tuple[SocketRecord, ...]
-    """Those that have carried packets, if the tracer was asked to list them."""
+    """Those that have carried packets, or all, if the tracer was asked to list them."""
 
 
 class HostRecord(NamedTuple):

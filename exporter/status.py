@@ -85,7 +85,7 @@ def _versions(samples: Samples) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, labels in (
         ("netatop_build_info", ("python", "version")),
-        ("netatop_loader_info", ("kernel", "layout", "libbpf", "loader")),
+        ("netatop_loader_info", ("kernel", "layout", "libbpf", "loader", "owners")),
     ):
         for values in samples[name]:
             found |= dict(zip(labels, values, strict=False))

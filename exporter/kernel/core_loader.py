@@ -61,6 +61,14 @@ class CoreTracer(Tracer):
         self.libbpf_version = open_library().version
 
     @property
+    def owners(self) -> str:  # type: ignore[override]
+        """Return how users of sockets are known."""
+        attached = self._held.attached
+        if "own_sender" in attached:
+            return "tracepoint"
+        return "fentry" if "own_sender_return" in attached else "creation"
+
+    @property
     def missing(self) -> tuple[Hook, ...]:
         """Return the optional hooks that this kernel does not have."""
         return tuple(hook for hook in TRACEPOINTS if hook.program in self._held.plan.missing)

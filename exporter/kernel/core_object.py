@@ -21,22 +21,26 @@ from exporter.kernel.hooks import (
     ANSWERS,
     APART,
     EXITS,
+    INSTEAD,
     MAPS,
     NETFILTER,
     ON_CALL,
     PACKETS,
     STRAYS,
     TRACEPOINTS,
+    TRAMPOLINES,
     WALKS,
 )
 from exporter.kernel.libbpf import IterMap, IterOptions, describe, open_library
 from exporter.kernel.tables import read_iterator
+from exporter.kernel.trampolines import try_trampoline
 from exporter.kernel.types import BTF, KernelTypes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
     from typing import Self
 
+    from exporter.kernel.hooks import Trampoline
     from exporter.kernel.libbpf import Translate
 
 OBJECT: Final = Path(__file__).with_name("netatop.bpf.o")
@@ -53,6 +57,8 @@ class Options(NamedTuple):
     list_sockets: bool = False
     remotes: tuple[tuple[str, int], ...] = ()
     """Prefixes, as 10.0.0.0/8 or fd00::/8, and the class (0 to 15) of each; empty: not counted."""
+    trampolines: bool = False
+    """Take trampolines where there are tracepoints, too: for tests."""
     walk_files: bool = False
     """Settle by way of files even where the iterator over sockets is safe: for tests."""
     lifecycle: bool = False
@@ -190,13 +196,20 @@ class CoreObject:
         options, cgroup = self._options, self._cgroup
         with KernelTypes() as types:
             walk = WALKS[options.walk_files or not types.has_safe_walk()]
-            missing = {
+            absent = {
                 hook.program
                 for hook in TRACEPOINTS
-                if hook.without and not types.has_tracepoint(hook.tracepoint)
+                if hook.without
+                and (
+                    not types.has_tracepoint(hook.tracepoint)
+                    or (options.trampolines and hook.program in INSTEAD)
+                )
             }
+            taken = self._trampolines(types, absent)
             has_netfilter = types.has_netfilter_links()
-        left_out = {*missing, *WALKS} - {walk}
+        missing = absent - {one.instead_of for one in taken}
+        left_out = {*absent, *WALKS, *(one.program for one in TRAMPOLINES)}
+        left_out -= {walk, *(one.program for one in taken)}
         if cgroup.level:
             left_out |= {hook.program for hook in TRACEPOINTS if hook.whole_host}
         if cgroup.level or not options.netfilter or not has_netfilter:
@@ -229,6 +242,16 @@ class CoreObject:
             missing=tuple(sorted(missing)),
             left_out=frozenset(left_out),
         )
+
+    @staticmethod
+    def _trampolines(types: KernelTypes, absent: Container[str]) -> list[Trampoline]:
+        """Return what takes the place of absent tracepoints; nothing if the kernel refuses them."""
+        wanted = [
+            one
+            for one in TRAMPOLINES
+            if one.instead_of in absent and types.function(one.function) > 0
+        ]
+        return wanted if wanted and try_trampoline(types) >= 0 else []
 
     # Loading
 

@@ -21,6 +21,7 @@ from exporter.kernel import capabilities, host
 from exporter.kernel.capabilities import Capability
 from exporter.kernel.hooks import TRACEPOINTS
 from exporter.kernel.libbpf import LoadOptions, describe, open_library
+from exporter.kernel.trampolines import try_trampoline
 from exporter.kernel.types import KernelTypes
 
 if TYPE_CHECKING:
@@ -169,28 +170,24 @@ class Probes:
         return absent._replace(answer=Answer.THERE, detail="") if is_there(self._types) else absent
 
     def _fentry(self) -> Feature:
-        """Trampolines load on kernels that then refuse to attach them, so attach one."""
-        target = self._types.function("tcp_sendmsg") if self._types else 0
-        fd = self._load(ProgramType.TRACING, AttachType.TRACE_FENTRY, target)
-        if fd >= 0:
-            link = self._bpf.bpf_raw_tracepoint_open(None, fd)
-            os.close(fd)
-            fd = link
-            if fd >= 0:
-                os.close(fd)
-        return Feature("fentry (not used yet)", False, *_judge(fd))
+        name = "fentry, fexit, where tracepoints lack"
+        if not self._types:
+            return Feature(name, False, Answer.COULD_NOT_TELL, "no BTF to look it up in")
+        return Feature(name, False, *_judge(try_trampoline(self._types)))
 
     def _tcx(self) -> Feature:
         """Ask for device 0, which none has: a kernel that knows tcx says so first."""
         fd = self._load(ProgramType.SCHED_CLS, 0)
         if fd < 0:
-            return Feature("tcx (not used yet)", False, *_judge(fd))
+            return Feature("tcx, for hosts.devices", False, *_judge(fd))
         code = self._bpf.bpf_link_create(fd, 0, AttachType.TCX_INGRESS, None)
         os.close(fd)
         if code >= 0:
             with contextlib.suppress(OSError):
                 os.close(code)
-        return Feature("tcx (not used yet)", False, *_judge(0 if code == -errno.ENODEV else code))
+        return Feature(
+            "tcx, for hosts.devices", False, *_judge(0 if code == -errno.ENODEV else code)
+        )
 
 
 class Running(NamedTuple):

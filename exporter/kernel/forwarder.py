@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses behind this host and their connections: programs at the devices that lead to them.
-
-By a TCX link where the kernel has it (6.6), which goes with the process; else by a filter of the
-qdisc clsact, which is removed in the end and, after a SIGKILL, taken over at the next start.
-"""
+"""Addresses behind this host and their connections: programs at the devices that lead to them."""
 
 from __future__ import annotations
 
@@ -12,7 +8,6 @@ import ctypes
 import errno
 import fcntl
 import logging
-import os
 import socket
 import sys
 from pathlib import Path
@@ -21,20 +16,19 @@ from typing import TYPE_CHECKING, Final
 from exporter import model
 from exporter.errors import AttachError
 from exporter.kernel import addresses, decode, layouts
-from exporter.kernel.bpf_call import LINK_CREATE, bpf
 from exporter.kernel.holding import program_info
-from exporter.kernel.libbpf import IterMap, IterOptions, TcHook, TcOptions, describe
+from exporter.kernel.libbpf import IterMap, IterOptions
 from exporter.kernel.own_object import OwnObject, attach_error
 from exporter.kernel.tables import read_iterator
+from exporter.kernel.tc import EGRESS, INGRESS, attach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from exporter.kernel.tc import Attached
     from exporter.model import Connection, HostRecord, Network
 
 OBJECT: Final = Path(__file__).with_name("forward.bpf.o")
-INGRESS, EGRESS = 1, 2
-"""enum bpf_tc_attach_point (libbpf.h)."""
 PROGRAMS: Final = {
     True: {"from_device": INGRESS, "to_device": EGRESS},
     False: {"from_tunnel": INGRESS, "to_tunnel": EGRESS},
@@ -46,14 +40,6 @@ HEADERS: Final = {1, 772}
 (include/uapi/linux/if_arp.h)."""
 SIOCGIFHWADDR: Final = 0x8927
 """netdevice(7)."""
-TCX_ATTACH: Final = {INGRESS: 46, EGRESS: 47}
-"""BPF_TCX_INGRESS, BPF_TCX_EGRESS (include/uapi/linux/bpf.h)."""
-BEFORE: Final = 1 << 3
-"""BPF_F_BEFORE: of all that are there, before what they drop or redirect is gone."""
-REPLACE: Final = 1
-"""BPF_TC_F_REPLACE: our own, which one that was killed has left."""
-HANDLE, PRIORITY = 0x4E41, 48
-"""Of our filter, with clsact."""
 RESET, FINS = 4, 3
 """bpf/forward.h."""
 IP_PROTOCOLS: Final = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
@@ -61,24 +47,10 @@ IP_PROTOCOLS: Final = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
 log = logging.getLogger(__name__)
 
 
-class LinkCreate(ctypes.Structure):
-    """union bpf_attr of BPF_LINK_CREATE, with its member tcx."""
-
-    _fields_ = (
-        ("prog_fd", ctypes.c_uint32),
-        ("target_ifindex", ctypes.c_uint32),
-        ("attach_type", ctypes.c_uint32),
-        ("flags", ctypes.c_uint32),
-        ("relative_fd", ctypes.c_uint32),
-        ("_pad", ctypes.c_uint32),
-        ("expected_revision", ctypes.c_uint64),
-    )
-
-
 class Forwarder(OwnObject):
     """Counts at devices, by name: those that are there and those that come.
 
-    Not safe for threads.
+    Safe for two threads: one that calls tend(), and one that does the rest.
     """
 
     def __init__(self, devices: Sequence[str], max_hosts: int, max_connections: int) -> None:
@@ -86,10 +58,12 @@ class Forwarder(OwnObject):
         self._wanted = devices
         self._names: dict[int, str] = {}
         """Of all devices that there were, by index."""
-        self._attached: dict[int, contextlib.ExitStack] = {}
+        self._attached: dict[int, tuple[Attached, ...]] = {}
         self._programs_of: dict[int, dict[str, int]] = {}
         """Which of PROGRAMS are for a device."""
         self._missing: set[str] = set()
+        self._refused: set[str] = set()
+        """Devices that it could not attach to, which is told once."""
         self._connections = 0
         settings = layouts.FORWARD_SETTINGS.pack(layouts.FINGERPRINT, max_connections)
         room = {"hosts": addresses.room(max_hosts), "flows": max(max_connections, 1)}
@@ -102,7 +76,7 @@ class Forwarder(OwnObject):
                 name: self.bpf.bpf_program__fd(program) for name, program in programs.items()
             }
             self.stack.callback(self._detach_all)
-            self.tend()
+            self._follow()
         except BaseException:
             self.close()
             raise
@@ -126,12 +100,12 @@ class Forwarder(OwnObject):
     @property
     def devices(self) -> tuple[str, ...]:
         """Return the names of those it is attached to."""
-        return tuple(self._names[index] for index in self._attached)
+        return tuple(self._names[index] for index in tuple(self._attached))
 
     @property
     def attached_programs(self) -> dict[str, int]:
         """Return the descriptors of the programs that are attached somewhere, by name."""
-        used = {name for index in self._attached for name in self._programs_of[index]}
+        used = {name for index in tuple(self._attached) for name in self._programs_of[index]}
         return {name: fd for name, fd in self._fds.items() if name in used}
 
     def status(self) -> Iterator[model.ProgramStatus]:
@@ -150,80 +124,74 @@ class Forwarder(OwnObject):
     # Devices
 
     def tend(self) -> None:
-        """Follow devices as they come and go; to be called about once a second."""
+        """Follow devices as they come and go; to be called about once a second.
+
+        One that can't be attached to costs nothing but itself.
+        """
+        for error in self._follow(strict=False):
+            log.error("%s; tried again every second", error)
+
+    def _follow(self, *, strict: bool = True) -> list[AttachError]:
+        """Attach to what is there now, and return what was refused for the first time.
+
+        Raises AttachError if strict.
+        """
         there = {name: index for index, name in socket.if_nameindex() if name in self._wanted}
-        for index in self._attached.keys() - there.values():
-            log.warning("device %s: gone; counted again when it is back", self._names[index])
-            self._attached.pop(index).close()
+        for index in tuple(self._attached):
+            # Another device may have the same index, and the same name.
+            if index not in there.values() or not self._is_attached(index):
+                log.warning("device %s: gone; counted again when it is back", self._names[index])
+                self._detach(index)
+        refused = []
         for name in self._wanted:
             index = there.get(name, 0)
             if index and index not in self._attached:
-                self._try_attach(name, index)
+                try:
+                    self._try_attach(name, index)
+                except AttachError as error:
+                    if strict:
+                        raise
+                    if name not in self._refused:
+                        refused.append(error)
+                    self._refused.add(name)
+            elif index and self._names[index] != name:
+                log.info("device %s: %s now", self._names[index], name)
+                self._names[index] = name
             elif not index and name not in self._missing and name not in self._names.values():
                 log.warning("device %s: not there; what it leads to is counted when it is", name)
                 self._missing.add(name)
+        return refused
+
+    def _is_attached(self, index: int) -> bool:
+        return all(attached.is_there() for attached in self._attached[index])
 
     def _try_attach(self, name: str, index: int) -> None:
         with contextlib.ExitStack() as undo:
             try:
-                programs = self._programs_of[index] = PROGRAMS[_hardware(name) in HEADERS]
+                programs = PROGRAMS[_hardware(name) in HEADERS]
+                done = []
                 for program, point in programs.items():
-                    undo.callback(self._attach(self._fds[program], index, point))
+                    done.append(attach(self.bpf, self._fds[program], index, point))
+                    undo.callback(done[-1].close)
             except OSError as error:
                 if error.errno in {errno.ENODEV, errno.ENXIO}:  # gone again
                     return
                 message = f"device {name}: {error.strerror}"
                 raise AttachError(message) from error
-            self._attached[index] = undo.pop_all()
-        self._names[index] = name
+            undo.pop_all()
+        # In this order: another thread may look.
+        self._programs_of[index], self._names[index] = programs, name
+        self._attached[index] = tuple(done)
+        self._refused.discard(name)
         log.info("device %s: counting what is behind it", name)
 
-    def _attach(self, program: int, index: int, point: int) -> Callable[[], object]:
-        """Attach; return what detaches. Raises OSError or AttachError."""
-        request = LinkCreate(
-            prog_fd=program,
-            target_ifindex=index,
-            attach_type=TCX_ATTACH[point],
-            flags=BEFORE,
-        )
-        try:
-            link = bpf(LINK_CREATE, request)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            return self._attach_filter(program, index, point)
-        return lambda: os.close(link)
-
-    def _attach_filter(self, program: int, index: int, point: int) -> Callable[[], object]:
-        """Do it in the way of kernels without TCX."""
-
-        def failed(code: int) -> OSError:
-            return OSError(code, describe(code))
-
-        place = TcHook(sz=ctypes.sizeof(TcHook), ifindex=index, attach_point=point)
-        with self.bpf.capture():
-            code = -self.bpf.bpf_tc_hook_create(ctypes.byref(place))
-            if code not in {0, errno.EEXIST}:
-                raise failed(code)
-            ours = TcOptions(
-                sz=ctypes.sizeof(TcOptions),
-                prog_fd=program,
-                flags=REPLACE,
-                handle=HANDLE,
-                priority=PRIORITY,
-            )
-            self.bpf.call("bpf_tc_attach", ctypes.byref(place), ctypes.byref(ours), error=failed)
-        return lambda: self._detach_filter(place)
-
-    def _detach_filter(self, place: TcHook) -> None:
-        ours = TcOptions(sz=ctypes.sizeof(TcOptions), handle=HANDLE, priority=PRIORITY)
-        with self.bpf.capture():  # the device may have gone, and the filter with it
-            self.bpf.bpf_tc_detach(ctypes.byref(place), ctypes.byref(ours))
+    def _detach(self, index: int) -> None:
+        for attached in self._attached.pop(index):
+            attached.close()
 
     def _detach_all(self) -> None:
-        for attached in self._attached.values():
-            attached.close()
-        self._attached.clear()
+        for index in tuple(self._attached):
+            self._detach(index)
 
     # Counters
 
@@ -282,7 +250,7 @@ class Forwarder(OwnObject):
 
     def forget(self, address: str, device: str) -> Iterable[model.Counters]:
         """Remove an address; yield what each of its entries had. Raises MapReadError."""
-        for index, name in self._names.items():
+        for index, name in tuple(self._names.items()):
             if name == device:
                 yield addresses.counters(self._hosts.take(addresses.packed(address, index)))
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which kernel programs there are to choose from, and what is lost without each.
 
-A kernel that lacks the tracepoint of an optional program is served without it. Other ways to learn
-the same (trampolines, kprobes) will stand here as further rows for the same purpose.
+A kernel that lacks the tracepoint of an optional program gets trampolines in its place, or none.
 """
 
 from __future__ import annotations
@@ -42,6 +41,30 @@ TRACEPOINTS: Final = (
     Hook("drop_stray_spare", "kfree_skb", UNSEEN_STRAYS, whole_host=True, in_pairs=True),
     Hook("follow_name", "task_rename", "a process keeps the name of its first packet"),
 )
+
+
+class Trampoline(NamedTuple):
+    """A program at entry or return of a function (fentry, fexit), where a tracepoint lacks."""
+
+    program: str
+    function: str
+    instead_of: str
+    """The program of TRACEPOINTS."""
+
+
+TRAMPOLINES: Final = (
+    Trampoline("own_tcp_sender_entry", "tcp_sendmsg", "own_tcp_sender"),
+    Trampoline("own_tcp_page_sender_entry", "tcp_sendpage", "own_tcp_sender"),
+    Trampoline("own_sender_return", "inet_sendmsg", "own_sender"),
+    Trampoline("own_sender_return_six", "inet6_sendmsg", "own_sender"),
+    Trampoline("own_page_sender_return", "inet_sendpage", "own_sender"),
+    Trampoline("own_packet_sender_return", "packet_sendmsg", "own_sender"),
+    Trampoline("own_receiver_return", "inet_recvmsg", "own_receiver"),
+    Trampoline("own_receiver_return_six", "inet6_recvmsg", "own_receiver"),
+    Trampoline("own_packet_receiver_return", "packet_recvmsg", "own_receiver"),
+)
+"""What TCP sent by pages went through these until Linux 6.5 (net/ipv4/af_inet.c, inet_sendpage)."""
+INSTEAD: Final = frozenset(one.instead_of for one in TRAMPOLINES)
 
 WALKS: Final = ("walk_sockets", "walk_socket_files")
 """Settle all sockets: the second where the first is not safe."""

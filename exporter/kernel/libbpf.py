@@ -207,6 +207,7 @@ SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_obj_get_info_by_fd": (c_int, c_int, c_void_p, ctypes.POINTER(c_uint32)),
     "bpf_tc_hook_create": (c_int, ctypes.POINTER(TcHook)),
     "bpf_tc_attach": (c_int, ctypes.POINTER(TcHook), ctypes.POINTER(TcOptions)),
+    "bpf_tc_query": (c_int, ctypes.POINTER(TcHook), ctypes.POINTER(TcOptions)),
     "bpf_tc_detach": (c_int, ctypes.POINTER(TcHook), ctypes.POINTER(TcOptions)),
     "bpf_enable_stats": (c_int, c_int),
     "btf__load_vmlinux_btf": (c_void_p,),

@@ -19,11 +19,13 @@ class Tracer(Protocol):
     loader: str
     """How it was loaded: `core`."""
     libbpf_version: str
+    owners: str
+    """How a socket's user is known beside its creation: `tracepoint`, `fentry`, or `creation`."""
 
     def settle(self, *, list_sockets: bool = False) -> SocketWalk:
         """Move what waits in the sockets to the tasks. Raises MapReadError.
 
-        list_sockets: list them this time, whatever the tracer was made for.
+        list_sockets: list all of them this time, whatever the tracer was made for.
         """
         ...
 

@@ -197,7 +197,9 @@ class Top(App[int]):
         news = arrived.news
         if news.view is not self._choice.view:
             return  # asked before another one was chosen
-        trouble = self.query_one("#trouble", Static)
+        trouble = next(iter(self.query("#trouble").results(Static)), None)
+        if trouble is None:
+            return  # the screen is going
         trouble.update(text.clean(news.failure))
         trouble.display = bool(news.failure)
         if news.rows is not None:

@@ -105,10 +105,22 @@ class Terminal:
             raise AssertionError(message) from None
         return self.text
 
-    def row(self, begin: str) -> list[str]:
+    def row(self, word: str) -> list[str]:
         """Wait for a line with this word, and return the words of the line."""
-        self.expect(begin)
-        return next(words for line in self.lines if begin in (words := line.split()))
+
+        def found() -> list[str]:
+            return next((words for line in self.lines if word in (words := line.split())), [])
+
+        wait_until(found, f"{word} in a line of its own")
+        return found() or self.row(word)  # it may be drawn anew meanwhile
+
+    def expect_row(self, word: str, *others: str) -> None:
+        """Wait until a line with this word has others, in this order."""
+        try:
+            wait_until(lambda: [w for w in self.row(word) if w in others] == [*others], word)
+        except TimeoutError:
+            message = f"{word} without {others} in:\n{self.text}"
+            raise AssertionError(message) from None
 
     @property
     def is_stopped(self) -> bool:

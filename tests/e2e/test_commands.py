@@ -246,6 +246,7 @@ def test_doctor_is_content() -> None:
     assert needed
     assert all(line.startswith("  yes ") for line in needed), needed
     assert "serve would work: loader core" in done.stdout
+    assert "self-test: 23 datagrams over loopback were counted as ours" in done.stdout
 
 
 # Help, version, log
@@ -286,3 +287,13 @@ def test_log_level() -> None:
         exporter.scrape()
         assert exporter.end() == 0
         assert exporter.log == ""
+
+
+def test_self_test() -> None:
+    """Before it says that it is ready, it has seen that it counts; and it says how."""
+    with program.serve() as exporter:
+        assert "self-test: 23 datagrams over loopback were counted as ours" in exporter.log
+        (labels,) = exporter.scrape().series("netatop_loader_info")
+        owners = dict(labels)["owners"]
+        assert owners in {"tracepoint", "fentry", "creation"}
+        assert f"users of sockets by {owners}" in exporter.log

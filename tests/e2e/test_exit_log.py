@@ -224,3 +224,17 @@ def test_netatop(tmp_path: Path, name: str) -> None:
             wait_until(next_one.is_ready, "another one may write")
             assert next_one.end() == 0
         exporter.process.returncode = 0
+
+
+@pytest.mark.usefixtures("semaphores")
+def test_netatop_without_semaphores(tmp_path: Path, name: str) -> None:
+    """If somebody removes them nothing is written, which is told; the exporter ends as ever."""
+    configuration = settings(tmp_path, f"format: netatop, path: {tmp_path / 'netatop.log'}")
+    with program.start("--config.file", configuration) as exporter:
+        wait_until(exporter.is_ready, "it is ready")
+        checked(LIBC.semctl(LIBC.semget(KEY, 0, 0), 0, IPC_RMID))
+        live(name, 23)
+        lost = "netatop_exit_log_lost_total"
+        logged(exporter, lambda: exporter.scrape().sum(lost, reason="error"))
+        assert exporter.end() == 0
+        exporter.process.returncode = 0

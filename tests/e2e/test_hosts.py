@@ -139,6 +139,22 @@ def test_connections() -> None:
         assert all(row.split()[0] == "tcp" for row in rows)
 
 
+def test_silent_connections() -> None:
+    """Those that have not been used since the start are there, and listed."""
+    with Process(_hold, SOURCES[:2]) as process:
+        process.hear()
+        with program.serve("--collector.hosts") as exporter:
+            found = exporter.scrape()
+            for address, number in ((TARGET, 2), (SOURCES[0], 1), (SOURCES[1], 1)):
+                name = "netatop_host_connections"
+                assert found.sum(name, address=address, protocol="tcp") == number
+            both = as_json(command(exporter, "connections", SOURCES[0], "--json"))
+            ends = {(one["address"], one["peer_address"]): one for one in both}
+            assert ends.keys() == {(SOURCES[0], TARGET), (TARGET, SOURCES[0])}
+            assert {one["pid"] for one in both} == {process.pid}
+            assert not any(one["receive_packets"] + one["transmit_packets"] for one in both)
+
+
 def mine_only(unit: str) -> int:
     """Return what the accepting end does not see of a connection: SYN and ACK, before it is one."""
     return 2 if unit == "packets" else 60 + 52

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from exporter import model
+from exporter.kernel import layouts
 from exporter.kernel.forwarder import Forwarder
 from tests.network import OFFLOADS, Namespace, namespace, run
 from tests.workload import Process
@@ -64,14 +66,36 @@ def forward(talk: Talk, devices: Sequence[str], max_hosts: int, max_connections:
                 case "tend":
                     forwarder.tend()
                     talk.send(forwarder.devices)
+                case ("age", seconds):
+                    _age(forwarder, seconds)
+                    talk.send(seconds)
+                case ("become", user):
+                    os.seteuid(user)
+                    talk.send(user)
                 case ("forget", address, device):
                     talk.send(list(forwarder.forget(address, device)))
     talk.send("ended")
 
 
+def _age(forwarder: Forwarder, seconds: int) -> None:
+    """Make it so much longer ago that connections were used."""
+    keys, values = forwarder.table("flows").read_all()
+    flows = layouts.Flow.unpack_all(values)
+    for key, flow in zip(layouts.FlowKey.unpack_all(keys), flows, strict=True):
+        aged = flow._replace(last_time_ns=flow.last_time_ns - seconds * 10**9)
+        forwarder.put(
+            "flows", layouts.FLOW_KEY.pack(*key), layouts.FLOW.pack(*flow.traffic, *aged[1:])
+        )
+
+
 def _read(forwarder: Forwarder) -> Reading:
+    hosts: dict[tuple[str, str], HostRecord] = {}
+    for host in forwarder.read():
+        # A device that was there twice has two indices; an address behind it, two entries.
+        before = hosts[host[:2]].counters if host[:2] in hosts else model.ZERO
+        hosts[host[:2]] = host._replace(counters=model.add(before, host.counters))
     return Reading(
-        {(host.address, host.device): host for host in forwarder.read()},
+        hosts,
         list(forwarder.connections()),
         {what: count for what, count in forwarder.lost() if count},
         forwarder.connection_table,

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from exporter import model
-from exporter.kernel import forwarder
+from exporter.kernel import tc
 from exporter.kernel.core_loader import CoreTracer, Options
 from tests import workload
 from tests.kernel.lab import readable
 from tests.kernel.router import INSIDE, OUTSIDE, forward, forward_witness, open_router
 from tests.network import run, run_json
 from tests.traffic import tcp, tunnel, udp
-from tests.workload import PORT, wait_until
+from tests.workload import CLOSED_PORT, PORT, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection as Talk
 
     from exporter.model import Connection
@@ -33,6 +33,15 @@ pytestmark = pytest.mark.kernel
 
 HEADERS: Final = {4: 28, 6: 48}
 """IP and UDP."""
+
+SILENT: Final = """
+table inet silent {{
+    chain drops {{
+        type filter hook input priority 0
+        tcp dport {port} drop
+    }}
+}}
+"""
 
 
 @pytest.fixture
@@ -252,6 +261,33 @@ def _unacknowledged(own: socket.socket) -> int:
     return int.from_bytes(info[24:28], "little")
 
 
+def _knock(_talk: Talk, to: str, attempts: int) -> None:
+    """Send SYNs and wait for no answer."""
+    for _ in range(attempts):
+        with socket.socket(tcp.family_of(to)) as own:
+            own.setblocking(False)
+            own.connect_ex((to, CLOSED_PORT))
+
+
+def test_silent_connections(router: Router, family: int) -> None:
+    """What nobody answered is forgotten in minutes, so that a scan leaves room; others stay."""
+    to = router.right.address(family)
+    router.right.namespace.run("nft", "-f", "-", stdin=SILENT.format(port=CLOSED_PORT))
+    counting = router.count(INSIDE, max_connections=18)
+    router.start(_accept, to, at=router.right).hear()
+    calling = router.start(_hold, to, at=router.left)
+    calling.hear()
+    router.start(_knock, to, 17, at=router.left).wait()
+    expected = {239: 18, 2: 1, 7198: 1, 3: 0}
+    for seconds, connections in expected.items():
+        counting.tell(("age", seconds))
+        counting.hear()
+        found = router.read(counting)
+        assert found.hosts[router.left.address(family), INSIDE].connections[0] == connections
+        assert len(found.connections) == connections
+        assert found.lost == {}
+
+
 def test_no_room(router: Router) -> None:
     """Who finds none is counted with the rest, and said to be lost; connections likewise."""
     counting = router.count(INSIDE, max_hosts=1, max_connections=3)
@@ -308,12 +344,83 @@ def test_device_comes_and_goes(router: Router) -> None:
         hosts = router.read(counting).hosts
         # Two entries of the kernel, by the device's number; both are this address.
         assert readable(hosts["192.0.5.2", "later"].counters, "udp") == {
-            "udp receive": (number, number * 129)
+            "udp receive": (sent, sent * 129)
         }
         run("ip", *inside, "link", "delete", "later")
         assert _devices(counting) == (INSIDE,)
     counting.tell(("forget", "192.0.5.2", "later"))
     assert sum(model.by_direction(part)[0] for part in counting.hear()) == sent
+
+
+def _without_tcx(talk: Talk, *arguments: Any) -> None:
+    """Be a kernel before 6.6: it does not know the link (kernel/bpf/syscall.c, link_create)."""
+
+    def refuse(*_: Any) -> int:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    tc.bpf = refuse  # in this process alone
+    forward(talk, *arguments)
+
+
+def _add_device(router: Router, name: str, index: int) -> None:
+    """Make a device with this index that leads to 192.0.5.2."""
+    inside = ("ip", "-n", router.namespace.name)
+    number = ("index", str(index))
+    run(*inside, "link", "add", name, *number, "type", "veth", "peer", "name", "far")
+    run(*inside, "address", "add", "192.0.5.1/24", "dev", name)
+    for device in (name, "far"):
+        run(*inside, "link", "set", device, "up")
+    run(
+        *(*inside, "neighbour", "replace", "192.0.5.2", "dev", name),
+        *("lladdr", "02:00:00:00:00:09", "nud", "permanent"),
+    )
+
+
+def _received(router: Router, counting: Process, device: str) -> int:
+    """Return how many datagrams 192.0.5.2 has received."""
+    found = router.read(counting).hosts[("192.0.5.2", device)]
+    return model.pick(found.counters, "udp", "receive", "packets")
+
+
+@pytest.mark.parametrize("start", [forward, _without_tcx], ids=["tcx", "clsact"])
+def test_device_with_the_same_index(router: Router, start: Callable[..., None]) -> None:
+    """A device that took the name and the index of another since the last look is attached to."""
+    _add_device(router, "later", 4099)
+    counting = router.start(start, ("later",), 4099, 4099)
+    counting.hear()
+    for total, number in ((23, 23), (52, 29)):
+        router.start(udp.send, "192.0.5.2", number, 101).wait()
+        assert _received(router, counting, "later") == total
+        run("ip", "-n", router.namespace.name, "link", "delete", "later")
+        _add_device(router, "later", 4099)
+        assert _devices(counting) == ("later",)
+
+
+def test_device_with_another_name(router: Router) -> None:
+    """A device that is renamed is told by its new name, if that is one of those wanted."""
+    _add_device(router, "later", 4099)
+    counting = router.count("later", "latest")
+    router.start(udp.send, "192.0.5.2", 23, 101).wait()
+    run("ip", "-n", router.namespace.name, "link", "set", "later", "name", "latest")
+    assert _devices(counting) == ("latest",)
+    router.start(udp.send, "192.0.5.2", 29, 101).wait()
+    assert _received(router, counting, "latest") == 52
+
+
+def test_refused_device(router: Router) -> None:
+    """One that can't be attached to when it comes costs the others nothing."""
+    # A TCX link asks for no capability once the program is loaded.
+    counting = router.start(_without_tcx, (INSIDE, "later"), 4099, 4099)
+    counting.hear()
+    counting.tell(("become", 65534))
+    counting.hear()
+    _add_device(router, "later", 4099)
+    assert _devices(counting) == (INSIDE,)
+    counting.tell(("become", 0))
+    counting.hear()
+    assert set(_devices(counting)) == {INSIDE, "later"}
+    router.start(udp.send, "192.0.5.2", 23, 101).wait()
+    assert _received(router, counting, "later") == 23
 
 
 def test_forget(router: Router) -> None:
@@ -325,16 +432,6 @@ def test_forget(router: Router) -> None:
         (gone,) = counting.hear()
         assert readable(gone, "udp") == {"udp transmit": (number, number * 129)}
         assert (router.left.ipv4, INSIDE) not in router.read(counting).hosts
-
-
-def _without_tcx(talk: Talk, *arguments: Any) -> None:
-    """Be a kernel before 6.6: it does not know the link (kernel/bpf/syscall.c, link_create)."""
-
-    def refuse(*_: Any) -> int:
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-
-    forwarder.bpf = refuse  # in this process alone
-    forward(talk, *arguments)
 
 
 def _filters(router: Router) -> list[Any]:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
@@ -104,6 +106,12 @@ def test_nobodys(lab: Lab, family: int) -> None:
         _assert_same(lab, dict(passed.seen), *_both(end))
 
 
+def _add_address(end: End, address: str, family: int, *more: str) -> None:
+    """Give an end another address."""
+    where = (f"{address}/{LENGTHS[family]}", "dev", end.device, *more, *("nodad",) * (family == 6))
+    run("ip", "-n", end.namespace.name, "address", "add", *where)
+
+
 def _send_from(talk: Connection, sources: list[str], to: str, number: int) -> None:
     """Send through one socket that is bound to no address, from one address after the other."""
     family = tcp.family_of(to)
@@ -122,8 +130,7 @@ def _send_from(talk: Connection, sources: list[str], to: str, number: int) -> No
 def test_one_socket_of_two_addresses(lab: Lab, family: int) -> None:
     """Each packet belongs to the address that it carries, whatever the socket is bound to."""
     own, other, to = lab.left.address(family), SECOND[family], lab.right.address(family)
-    more = (f"{other}/{LENGTHS[family]}", "dev", lab.left.device)
-    run("ip", "-n", lab.left.namespace.name, "address", "add", *more, *("nodad",) * (family == 6))
+    _add_address(lab.left, other, family)
     field = "ip saddr" if family == 4 else "ip6 saddr"
     rules = {
         address: (Rule(True, "udp", "transmit", f"{field} {address} meta l4proto udp"),)
@@ -272,3 +279,119 @@ def test_off() -> None:
         lab.start(udp.send, lab.right.ipv4, 23, 101, at=lab.left).wait()
         lab.tracer.settle()
         assert lab.tracer.read().hosts == ()
+
+
+def _hold_from(talk: Connection, sources: list[str], to: str) -> None:
+    """Hold a connected socket of UDP from each address, which sends nothing more."""
+    with contextlib.ExitStack() as held:
+        for source in sources:
+            own = held.enter_context(socket.socket(tcp.family_of(to), socket.SOCK_DGRAM))
+            own.bind((source, 0))
+            own.connect((to, CLOSED_PORT))
+        talk.send("held")
+        talk.recv()
+
+
+def test_connections_without_room() -> None:
+    """To count connections of addresses that found no room loses no packet, however often."""
+    with open_lab(traced=False) as lab:
+        lab.trace(Options(max_hosts=1, cgroup_path=str(lab.cgroup)))
+        sources = [f"127.0.0.{number}" for number in range(11, 16)]
+        lab.start(_hold_from, sources, "127.0.0.16", at=lab.left).hear()
+        for _ in range(3):
+            lab.tracer.settle()
+            found = lab.tracer.read()
+            assert len(found.hosts) == 2
+            assert not any(found.lost.values())
+
+
+TRANSLATE: Final = """
+table inet translated {{
+    chain out {{
+        type nat hook postrouting priority srcnat;
+        ip saddr {own} snat ip to {other}
+        ip6 saddr {own6} snat ip6 to {other6}
+    }}
+}}
+"""
+
+
+def test_translated(lab: Lab, family: int) -> None:
+    """A connection is of its socket's address, whatever the firewall makes of it outside."""
+    for at, address in SECOND.items():
+        _add_address(lab.left, address, at, "preferred_lft", "0")  # none is chosen unasked
+    text = TRANSLATE.format(
+        own=lab.left.ipv4, own6=lab.left.ipv6, other=SECOND[4], other6=SECOND[6]
+    )
+    lab.left.namespace.run("nft", "-f", "-", stdin=text)
+    start = lab.read()
+    to = lab.right.address(family)
+    server = lab.start(tcp.serve, to, tcp.exchange, 50_021, at=lab.right)
+    server.hear()
+    lab.start(tcp.call, to, tcp.exchange, 50_021, at=lab.left).wait()
+    server.wait()
+    passed = lab.since(start)
+    own = used(lab.tracer, lab.left.address(family))
+    assert readable(own, "tcp") == readable(passed.seen[lab.left.namespace], "tcp")
+
+
+def _connect_again(_talk: Connection, sources: list[str], to: str) -> None:
+    """Connect one socket from one address after the other; it is disconnected by a RST."""
+    with socket.socket(tcp.family_of(to)) as own:
+        for source in sources:
+            own.bind((source, 0))
+            own.connect((to, PORT))
+            own.send(bytes(1009))
+            own.recv(1)
+            # AF_UNSPEC, connect(2): Python has no address of that family.
+            ctypes.CDLL(None).connect(own.fileno(), bytes(16), 16)
+
+
+def _answer_until_reset(connection: socket.socket, size: int) -> None:
+    """Receive all, answer, and wait for the end."""
+    received = 0
+    while received < size:
+        received += len(connection.recv(4096))
+    connection.send(b"!")
+    with contextlib.suppress(ConnectionResetError):
+        connection.recv(1)
+
+
+def _accept_each(talk: Connection, address: str, connections: int) -> None:
+    with tcp.listen(address) as listener:
+        talk.send("ready")
+        for _ in range(connections):
+            with listener.accept()[0] as one:
+                _answer_until_reset(one, 1009)
+
+
+def test_connected_again(lab: Lab, family: int) -> None:
+    """A socket that is disconnected and connected again is of the address that it has then."""
+    own, other, to = lab.left.address(family), SECOND[family], lab.right.address(family)
+    _add_address(lab.left, other, family)
+    version = "ip" if family == 4 else "ip6"
+    server = lab.start(_accept_each, to, 3, at=lab.right)
+    server.hear()
+    with contextlib.ExitStack() as stack:
+        seen = {
+            address: stack.enter_context(
+                witness(
+                    lab.left.namespace,
+                    [
+                        Rule(
+                            True, "tcp", direction, f"{version} {field} {address} meta l4proto tcp"
+                        )
+                        for direction, field in (("transmit", "saddr"), ("receive", "daddr"))
+                    ],
+                )
+            )
+            for address in (own, other)
+        }
+        lab.start(_connect_again, [own, other, own], to, at=lab.left).wait()
+        server.wait()
+        lab.read()
+        for address, connections in ((own, 2), (other, 1)):
+            counted = readable(used(lab.tracer, address), "tcp")
+            assert counted == readable(seen[address].read())
+            # SYN, ACK, data, ACK and RST.
+            assert counted["tcp transmit"][0] == 5 * connections

@@ -122,6 +122,7 @@ class FakeTracer(Tracer):
 
     loader = "fake"
     libbpf_version = "0.0"
+    owners = "fake"
     keeps = False
 
     def __init__(self, *tasks: TaskRecord) -> None:

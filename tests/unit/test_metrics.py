@@ -148,7 +148,7 @@ def test_names_and_labels() -> None:
         "netatop_config_last_reload_successful": set(),
         "netatop_config_last_reload_success_timestamp_seconds": set(),
         "netatop_build_info": {"version", "python"},
-        "netatop_loader_info": {"loader", "libbpf", "kernel", "layout"},
+        "netatop_loader_info": {"loader", "libbpf", "kernel", "layout", "owners"},
         "netatop_scrape_stage_duration_seconds": {"stage"},
         "netatop_scrape_stage_success": {"stage"},
     }

@@ -17,7 +17,8 @@ from exporter.errors import ServeError
 from exporter.model import ZERO
 from exporter.top import text
 from exporter.top.choice import Choice
-from exporter.top.screen import Table, Titles, Top
+from exporter.top.screen import Arrived, Table, Titles, Top
+from exporter.top.source import News
 from exporter.top.table import Answer, Entry
 from tests.unit.facts import counters
 from tests.unit.test_top import HOSTILE
@@ -299,6 +300,20 @@ def test_hostile_names_are_shown() -> None:
         assert len(seen.names) == 1
 
     watch(Exporter(*HOSTILE.values()), story)
+
+
+def test_an_answer_that_comes_too_late() -> None:
+    """The screen is going already: nothing is left to be changed."""
+
+    async def run() -> None:
+        choice = Choice.make("processes", "PID", wanted="", reverse=False)
+        app = Top(Exporter(), choice, 3600)
+        async with app.run_test() as pilot:
+            await Seen(pilot).until(lambda: Seen(pilot).rows)
+            await app.screen.remove_children()
+            app.on_arrived(Arrived(News(choice.view, [], "too late")))
+
+    asyncio.run(run())
 
 
 def test_all_agree_on_widths() -> None:
