@@ -25,6 +25,7 @@ from exporter import (
     log,
     metrics,
     netatop_bpf,
+    privileges,
     reload,
     self_test,
     status,
@@ -167,7 +168,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
             serve,
             (
                 *(_file_flags, _kernel_flags, _compat_flags, _bpf_socket_flags, _pin_flags),
-                *(_place_flags, _path_flags, _web_flags),
+                *(_privilege_flags, _place_flags, _path_flags, _web_flags),
             ),
         ),
         ("once", "print one exposition", ONCE, once, (_file_flags, _kernel_flags, _once_flags)),
@@ -345,6 +346,17 @@ def _pin_flags(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="go on counting from one run to the next: everything stays in this directory of a bpf "
         "file system, as /sys/fs/bpf/netatop-exporter, until 'detach' (default: it ends with us)",
+    )
+
+
+def _privilege_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--capabilities.keep",
+        dest="keep_capabilities",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="keep all capabilities when everything is attached, not only those that are needed "
+        "from then on (docs/privileges.md)",
     )
 
 
@@ -557,6 +569,14 @@ def _reads_exits(chosen: flags.Flags, settings: Settings) -> bool:
     return settings.compat.netatop and is_daemon and not chosen.cgroup_path
 
 
+def _places(chosen: flags.Flags, settings: Settings) -> tuple[str, ...]:
+    """Return the directories in which files are made and removed while it runs."""
+    log_path = exit_log.path(settings.exit_log) if settings.exit_log else None
+    named = (chosen.pin_path, settings.compat.netatop_bpf, log_path)
+    pins, *files = (Path(name) if name else None for name in named)
+    return tuple(str(path) for path in (pins, *(file and file.parent for file in files)) if path)
+
+
 # Commands
 
 
@@ -577,12 +597,18 @@ def serve(parsed: argparse.Namespace) -> int:
     writer = exit_log.Writer(settings.exit_log) if settings.exit_log else None
     path = settings.compat.netatop_bpf
     netatop_clients = netatop_bpf.Server(path) if path else None
+    options = _options(chosen, settings)
+    # What all threads have is settled here, before there is one.
+    loading = privileges.load(
+        functools.partial(CoreTracer, options),
+        None if chosen.keep_capabilities else privileges.needs(options, _places(chosen, settings)),
+    )
     with (
         server,
         netatop_clients or contextlib.nullcontext(),
         contextlib.ExitStack() as ends,
         writer or contextlib.nullcontext(),
-        CoreTracer(_options(chosen, settings)) as tracer,
+        loading.result() as tracer,
     ):
         for tracepoint, loss in {hook.tracepoint: hook.without for hook in tracer.missing}.items():
             logger.warning("no tracepoint %s: %s", tracepoint, loss)
@@ -739,7 +765,8 @@ def wait_for(parsed: argparse.Namespace) -> int:
 def run_doctor(parsed: argparse.Namespace) -> int:
     """Examine the host."""
     chosen = _flags(parsed)
-    examination = doctor.examine(_options(chosen, reload.settings(chosen)))
+    settings = reload.settings(chosen)
+    examination = doctor.examine(_options(chosen, settings), _places(chosen, settings))
     print("\n".join(examination.lines))
     return 0 if examination.works else 1
 

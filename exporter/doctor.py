@@ -6,15 +6,15 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from exporter import __version__, self_test
+from exporter import __version__, privileges, self_test
 from exporter.errors import KernelError
-from exporter.kernel import cgroups, features, host, libbpf
+from exporter.kernel import capabilities, cgroups, features, host, libbpf
 from exporter.kernel.core_loader import CoreTracer
 from exporter.kernel.features import Answer, Feature
 from exporter.kernel.types import BTF
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from exporter.kernel.core_object import Options
 
@@ -28,11 +28,14 @@ class Examination(NamedTuple):
     works: bool
 
 
-def examine(options: Options) -> Examination:
-    """Ask for everything, then try what `serve` does, for a moment."""
+def examine(options: Options, places: Iterable[str] = ()) -> Examination:
+    """Ask for everything, then try what `serve` does, for a moment.
+
+    places: where files are to be made and removed.
+    """
     versions = f"Linux {host.kernel_release()} {platform.machine()}, Python {PYTHON}"
     lines = [f"netatop-exporter {__version__}, {versions}"]
-    found = list(_host_features(options))
+    found = [*_host_features(options), *_privileges(options, places)]
     for title, needed in (("needed", True), ("useful, but not needed", False)):
         lines += ["", f"{title}:"]
         lines += [_line(feature) for feature in found if feature.needed is needed]
@@ -77,13 +80,6 @@ def _host_features(options: Options) -> Iterator[Feature]:
     )
     yield _cgroup(options.cgroup_path)
     yield _answer(
-        "other network namespaces",
-        bool(host.effective_capabilities() >> host.SYS_ADMIN & 1),
-        "CAP_SYS_ADMIN",
-        "missing: CAP_SYS_ADMIN; the kernel's own packets there are not counted",
-        needed=False,
-    )
-    yield _answer(
         "kernel object",
         options.object_path.exists(),
         options.object_path.name,
@@ -106,6 +102,23 @@ def _host_features(options: Options) -> Iterator[Feature]:
         return
     yield Feature("libbpf", True, Answer.THERE, version)
     yield from features.Probes().all()
+
+
+def _privileges(options: Options, places: Iterable[str]) -> Iterator[Feature]:
+    """Yield what is on and takes more than the three; what stands among the needed is not told."""
+    had = capabilities.effective()
+    try:
+        for need in privileges.needs(options, places):
+            if need.from_start:
+                yield _answer(
+                    need.feature,
+                    need.capability in had,
+                    need.capability.name,
+                    f"missing: {need.capability.name}; {need.loss}",
+                    needed=False,
+                )
+    except KernelError:  # no libbpf: that was told
+        return
 
 
 def _answer(name: str, there: bool, good: str, bad: str, *, needed: bool = True) -> Feature:  # noqa: FBT001

@@ -130,11 +130,17 @@ class Writer:
         self.written += wanted
 
 
+def path(choice: Choice) -> Path:
+    """Return where the log is."""
+    kind = _Netatop if choice.format == "netatop" else _Lines
+    return Path(choice.path or kind.default_path)
+
+
 class _File(ABC):
     """One format."""
 
     def __init__(self, choice: Choice) -> None:
-        self.path = Path(choice.path or self.default_path)
+        self.path = path(choice)
         self._fd = -1
         self._booted = booted_at()
 

@@ -91,8 +91,28 @@ def _ended(pid: int) -> int | None:
         what = "a thread of another process" if known else "no process with this id"
         message = f"wait: found {pid}, {what}; accepted is the pid of a process that lives"
         raise ProcessError(message) from error
-    # proc_pid_stat(5), counted from the state on: 52 is the status.
-    return int(stat[49]) if stat[0] in "ZX" else None
+    if stat[0] not in "ZX":
+        return None
+    # proc_pid_stat(5), counted from the state on: 52 is the status; 0 for those who may not know.
+    status = int(stat[49])
+    if not status and not _may_know(pid):
+        message = (
+            f"wait: {pid} has ended, and to be told how takes CAP_SYS_PTRACE; run as root, or wait "
+            "before it ends"
+        )
+        raise ProcessError(message)
+    return status
+
+
+def _may_know(pid: int) -> bool:
+    """Tell whether the kernel lets us look into a process: whose end we are told (ptrace(2))."""
+    try:
+        Path(f"/proc/{pid}/exe").readlink()
+    except PermissionError:
+        return False
+    except OSError:  # it has none any more
+        return True
+    return True
 
 
 class _Exits:

@@ -62,6 +62,7 @@ class Flags(NamedTuple):
     max_exits: int = 1000
     config_file: str | None = None
     enable_lifecycle: bool = False
+    keep_capabilities: bool = False
 
 
 def address(text: str) -> Address:

@@ -7,15 +7,18 @@ import ctypes
 import os
 from typing import Final
 
+from exporter.kernel.machine import SYS_BPF
+
 LINK_CREATE: Final = 28
-SYS_BPF: Final = {"x86_64": 321, "aarch64": 280}
 
 
 def bpf(command: int, request: ctypes.Structure) -> int:
     """Call it; return a descriptor. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
     fd: int = libc.syscall(
-        SYS_BPF[os.uname().machine], command, ctypes.byref(request), ctypes.sizeof(request)
+        *(ctypes.c_long(SYS_BPF[os.uname().machine]), ctypes.c_long(command)),
+        *(ctypes.byref(request), ctypes.c_long(ctypes.sizeof(request))),
     )
     if fd < 0:
         code = ctypes.get_errno()

@@ -13,10 +13,9 @@ from exporter.errors import (
     AttachError,
     LayoutError,
     LoadError,
-    MissingCapabilityError,
     UnsupportedKernelError,
 )
-from exporter.kernel import addresses, cgroups, host, layouts, netfilter, remotes
+from exporter.kernel import addresses, cgroups, host, layouts, module_types, netfilter, remotes
 from exporter.kernel.features import Answer, Probes
 from exporter.kernel.holding import Descriptors, Holding, Plan, unexpected
 from exporter.kernel.hooks import (
@@ -87,13 +86,7 @@ class CoreObject:
 
     def __init__(self, options: Options) -> None:
         """Open it and decide how it is to run here; nothing is loaded yet. Raises KernelError."""
-        missing = host.missing_capabilities()
-        if missing:
-            message = (
-                f"loading kernel programs: {', '.join(missing)} missing; run as root, or with "
-                f"the capabilities {', '.join(host.CAPABILITIES)}"
-            )
-            raise MissingCapabilityError(message)
+        host.require_capabilities("loading kernel programs")
         self._bpf = open_library()
         self._options = options
         self._programs: dict[str, int] = {}
@@ -301,7 +294,7 @@ class CoreObject:
         self._apply()
         self._size("adopted", adopted)
         with self._bpf.capture() as log:
-            code = -self._bpf.bpf_object__load(self._object)
+            code = module_types.load(self._bpf, self._object)
         if code:
             self._check_kernel()
             path, reason = self._options.object_path, describe(code)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.errors import UnsupportedKernelError
-from exporter.kernel import host
+from exporter.kernel import capabilities, host
+from exporter.kernel.capabilities import Capability
 from exporter.kernel.hooks import NO_PAYLOAD, TRACEPOINTS, UNSEEN_KERNEL
 from exporter.kernel.libbpf import LoadOptions, describe, open_library
 from exporter.kernel.trampolines import try_trampoline
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from exporter.kernel.hooks import Hook
     from exporter.kernel.libbpf import Libbpf
 
+MAP_TYPE_ARRAY: Final = 2
 KPROBE_PMU: Final = Path("/sys/bus/event_source/devices/kprobe")
 
 
@@ -193,6 +195,46 @@ class Probes:
         return Feature(
             "tcx, for hosts.devices", False, *_judge(0 if code == -errno.ENODEV else code)
         )
+
+
+class Running(NamedTuple):
+    """What decides what an exporter needs that has loaded and attached everything."""
+
+    has_netfilter: bool
+    """It attaches in network namespaces as they come."""
+    has_tcx: bool
+    """A loaded program is attached to a device by whoever has it open (Linux 6.6)."""
+    tables_take_bpf: bool
+    """An open table is read with CAP_BPF only.
+
+    So it was where unprivileged_bpf_disabled is set, before "bpf: refine
+    kernel.unprivileged_bpf_disabled behaviour" (Linux 5.19).
+    """
+
+    @classmethod
+    def here(cls) -> Running:
+        """Ask the running kernel."""
+        try:
+            with KernelTypes() as types:
+                return cls(types.has_netfilter_links(), types.has_tcx(), _tables_take_bpf())
+        except UnsupportedKernelError:  # nothing will run
+            return cls(has_netfilter=True, has_tcx=False, tables_take_bpf=True)
+
+
+def _tables_take_bpf() -> bool:
+    bpf = open_library()
+    fd: int = bpf.bpf_map_create(MAP_TYPE_ARRAY, b"probe", 4, 8, 1, None)
+    if fd < 0:
+        return True
+    key, value = ctypes.c_uint32(0), ctypes.c_uint64()
+    try:
+        code = capabilities.try_without(
+            (Capability.CAP_BPF, Capability.CAP_SYS_ADMIN),
+            lambda: bpf.bpf_map_lookup_elem(fd, ctypes.byref(key), ctypes.byref(value)),
+        )
+    finally:
+        os.close(fd)
+    return bool(code)
 
 
 def _judge(code: int) -> tuple[Answer, str]:

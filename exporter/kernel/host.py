@@ -5,22 +5,30 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from exporter.errors import MissingCapabilityError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 CAPABILITIES: Final = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
 """What loading and attaching take (capabilities(7)); CAP_SYS_ADMIN stands for the last two."""
 SYS_ADMIN: Final = 21
-STATUS: Final = Path("/proc/self/status")
+STATUS: Final = Path("/proc/thread-self/status")
+"""Of the calling thread, not of the main one: each has capabilities of its own."""
 LOCKDOWN: Final = Path("/sys/kernel/security/lockdown")
 
 
 def effective_capabilities(status: Path = STATUS) -> int:
-    """Return the mask of the calling process (proc_pid_status(5))."""
+    """Return the mask of the calling thread (proc_pid_status(5))."""
     text = status.read_text(encoding="ascii", errors="replace")
     return int(text.partition("CapEff:")[2].split(maxsplit=1)[0], 16)
 
 
-def missing_capabilities(effective: int | None = None) -> list[str]:
+def missing_capabilities(
+    effective: int | None = None, needed: Collection[str] = tuple(CAPABILITIES)
+) -> list[str]:
     """Return the names of the needed capabilities that a mask lacks; by default, our own."""
     if effective is None:
         effective = effective_capabilities()
@@ -28,8 +36,19 @@ def missing_capabilities(effective: int | None = None) -> list[str]:
     return [
         name
         for name, bit in CAPABILITIES.items()
-        if not effective >> bit & 1 and not (admin and name != "CAP_NET_ADMIN")
+        if name in needed and not effective >> bit & 1 and not (admin and name != "CAP_NET_ADMIN")
     ]
+
+
+def require_capabilities(what: str, needed: Collection[str] = tuple(CAPABILITIES)) -> None:
+    """Raise MissingCapabilityError if the calling thread lacks one of them."""
+    missing = missing_capabilities(needed=needed)
+    if missing:
+        message = (
+            f"{what}: {', '.join(missing)} missing; run as root, or with the capabilities "
+            f"{', '.join(needed)}"
+        )
+        raise MissingCapabilityError(message)
 
 
 def lockdown(path: Path = LOCKDOWN) -> str | None:

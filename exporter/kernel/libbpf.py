@@ -16,6 +16,7 @@ from ctypes import c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from exporter.errors import MapReadError, UnsupportedKernelError
+from exporter.kernel import machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -257,6 +258,7 @@ class Libbpf:
     """The library, loaded; its functions are attributes."""
 
     def __init__(self) -> None:
+        machine.check()  # what is made through it is made for some machines
         try:
             self._library = ctypes.CDLL(SONAME, use_errno=True)
         except OSError as error:
@@ -327,7 +329,7 @@ class Libbpf:
 def open_library() -> Libbpf:
     """Return the library; there is one in a process, since libbpf knows one log only.
 
-    Raises UnsupportedKernelError if it is missing or too old.
+    Raises UnsupportedKernelError if it is missing or too old, or for other machines.
     """
     return Libbpf()
 

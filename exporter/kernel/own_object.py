@@ -8,7 +8,7 @@ import ctypes
 from typing import TYPE_CHECKING
 
 from exporter.errors import AttachError, LayoutError, LoadError
-from exporter.kernel import layouts
+from exporter.kernel import layouts, module_types
 from exporter.kernel.libbpf import describe, open_library
 from exporter.kernel.tables import Table
 
@@ -79,7 +79,7 @@ class OwnObject:
 
     def _load(self) -> None:
         with self.bpf.capture() as log:
-            code = -self.bpf.bpf_object__load(self._handle)
+            code = module_types.load(self.bpf, self._handle)
         if code:
             message = f"{self.path}: the kernel refused it: {describe(code)}\n{log.quote()}"
             raise LoadError(message, log.text)

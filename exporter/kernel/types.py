@@ -58,3 +58,7 @@ class KernelTypes:
     def has_safe_walk(self) -> bool:
         """Tell whether the iterator over socket storages can be trusted; see SAFE_WALK."""
         return self.function(SAFE_WALK) > 0
+
+    def has_tcx(self) -> bool:
+        """Tell whether programs are attached to devices by links (Linux 6.6), not by filters."""
+        return self._find("tcx_link", STRUCT) > 0

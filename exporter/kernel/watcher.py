@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.errors import MapReadError
-from exporter.kernel import decode, layouts
+from exporter.kernel import decode, host, layouts
 from exporter.kernel.libbpf import RING_CALLBACK, describe
 from exporter.kernel.own_object import OwnObject, attach_error
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from exporter.model import LifeEvent, LifeKey
 
 RING_BYTES: Final = 1 << 20
-PAGE: Final = 4096
+PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+"""The least that a ring can be; not 4,096 on every arm64."""
 TREE, COUNT = 1, 2
 """LIFE_TREE, LIFE_COUNT (bpf/watch.h)."""
 OBJECT: Final = Path(__file__).with_name("watch.bpf.o")
@@ -49,6 +51,7 @@ class _Attached(OwnObject):
             TREE * chosen.tree | COUNT * count,
             chosen.command.encode(errors="surrogateescape"),
         )
+        host.require_capabilities("watching processes", ("CAP_PERFMON", "CAP_BPF"))
         super().__init__(OBJECT, settings, {"lives": PAGE if count else RING_BYTES})
         try:
             self._prepare(chosen)

@@ -10,6 +10,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +151,22 @@ def test_three_capabilities_suffice(name: str) -> None:
 
 
 # The kernel and the host
+
+
+@pytest.mark.parametrize("command", ["serve", "once", "watch", "wait 1"])
+def test_big_endian(command: str) -> None:
+    """What is compiled for little-endian machines is not tried on others."""
+    pretend = "import sys; sys.byteorder = 'big'; from exporter.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        (sys.executable, "-c", pretend, *command.split()),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        cwd="/",
+    )
+    message = program.refusal(done, 1)
+    assert f"machine {os.uname().machine}: found big-endian, 64 bits; accepted are " in message
 
 
 def test_no_type_information(tmp_path: Path) -> None:
