@@ -27,6 +27,7 @@ from exporter.kernel.hooks import (
     NETFILTER,
     ON_CALL,
     PACKETS,
+    SPARES,
     STRAYS,
     TRACEPOINTS,
     TRAMPOLINES,
@@ -60,6 +61,8 @@ class Options(NamedTuple):
     """Prefixes, as 10.0.0.0/8 or fd00::/8, and the class (0 to 15) of each; empty: not counted."""
     trampolines: bool = False
     """Take trampolines where there are tracepoints, too: for tests."""
+    spares: bool = False
+    """Attach two programs to each tracepoint even where one can't keep others out: for tests."""
     walk_files: bool = False
     """Settle by way of files even where the iterator over sockets is safe: for tests."""
     lifecycle: bool = False
@@ -208,9 +211,11 @@ class CoreObject:
             }
             taken = self._trampolines(types, absent)
             has_netfilter = types.has_netfilter_links()
+            has_spares = options.spares or types.has_preemptible_tracepoints()
         missing = absent - {one.instead_of for one in taken}
         left_out = {*absent, *WALKS, *(one.program for one in TRAMPOLINES)}
         left_out -= {walk, *(one.program for one in taken)}
+        left_out |= {two for one, two in SPARES.items() if one in absent or not has_spares}
         if cgroup.level:
             left_out |= {hook.program for hook in TRACEPOINTS if hook.whole_host}
         if cgroup.level or not options.netfilter or not has_netfilter:
@@ -229,6 +234,7 @@ class CoreObject:
                 walk == "walk_socket_files",
                 "own_tcp_sender" not in missing,
                 bool(options.remotes),
+                has_spares,
                 remotes.digest(options.remotes),
                 ANSWER_AND_READ if options.compat and options.reads_exits else options.compat,
                 "own_sender" not in missing,

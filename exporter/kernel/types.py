@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from exporter.errors import UnsupportedKernelError
-from exporter.kernel.hooks import SAFE_WALK
+from exporter.kernel.hooks import PREEMPTIBLE, SAFE_WALK
 from exporter.kernel.libbpf import describe, open_library
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ class KernelTypes:
     def has_safe_walk(self) -> bool:
         """Tell whether the iterator over socket storages can be trusted; see SAFE_WALK."""
         return self.function(SAFE_WALK) > 0
+
+    def has_preemptible_tracepoints(self) -> bool:
+        """Tell whether one program of a tracepoint can keep others from running; see SPARES."""
+        return self._find(PREEMPTIBLE, TYPEDEF) > 0
 
     def has_tcx(self) -> bool:
         """Tell whether programs are attached to devices by links (Linux 6.6), not by filters."""
