@@ -88,7 +88,7 @@ static __always_inline void end_tasks(struct task_struct *task, enum run run)
 {
 	if (settings.count_threads)
 		end_task(ending_thread(task), task->exit_code);
-	if (is_counting(task, run))
+	if (is_counting(task, run, settings.has_spares))
 		count_thread(process_identity(task));
 	if (has_ended(task))
 		end_task(process_identity(task), process_exit_code(task));

@@ -164,14 +164,6 @@ struct {
 	__type(value, __u64);
 } last_stray SEC(".maps");
 
-/* Of a task: nonzero between the runs of two programs at one tracepoint, see spare.bpf.h. */
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, __u64);
-} runs SEC(".maps");
-
 /*
  * Where netatop's options are answered (compat.bpf.h): the living among the records by what is asked for.
  * The key is the low part of the identity, IDENTITY_THREAD included. The loader makes room for all.

@@ -8,19 +8,27 @@
 #ifndef NETATOP_SPARE_H
 #define NETATOP_SPARE_H
 
-#include "maps.bpf.h"
+#include "kernel.h"
 
 enum run { RUN_FIRST, RUN_SPARE };
+
+/* Of a task: nonzero between the two runs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u64);
+} runs SEC(".maps");
 
 /*
  * Is it this run that counts what may be counted only once? The spare's, if the first was skipped. Most
  * of what is done twice is done once by that: it asks only where it adds.
  */
-static __always_inline bool is_counting(struct task_struct *task, enum run run)
+static __always_inline bool is_counting(struct task_struct *task, enum run run, bool has_spares)
 {
 	__u64 *has_run;
 
-	if (!settings.has_spares)
+	if (!has_spares)
 		return true;
 	has_run = bpf_task_storage_get(&runs, task, 0,
 				       run == RUN_FIRST ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);

@@ -91,7 +91,8 @@ static __always_inline void count_packet_socket(enum direction direction, int re
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct traffic traffic = {1, result};
 
-	if (task->flags & PF_KTHREAD || !in_scope(task) || !is_counting(task, run))
+	if (task->flags & PF_KTHREAD || !in_scope(task) ||
+	    !is_counting(task, run, settings.has_spares))
 		return;
 	account(enter_task(task), PROTOCOL_OTHER, direction, lane_word(traffic, REMOTE_NONE));
 }
