@@ -410,30 +410,32 @@ def test_compat_netatop_bpf(tmp_path: Path, name: str) -> None:
         assert not path.exists()
 
 
-@pytest.mark.parametrize("owner", [0, NOBODY])
-def test_exit_log(tmp_path: Path, name: str, owner: int) -> None:
+def test_exit_log(tmp_path: Path, name: str) -> None:
     """A log that is rotated; in another user's directory that takes CAP_DAC_OVERRIDE."""
-    folder = tmp_path / "log"
-    folder.mkdir()
-    os.chown(folder, owner, owner)
-    path = folder / "exits.jsonl"
-    file = tmp_path / "netatop-exporter.yml"
-    file.write_text(f"exit_log: {{path: {path}, max_bytes: 4096, keep: 31}}\n")
-    flags = ("--config.file", str(file))
-    if owner:
-        done = program.run("serve", *flags, prefix=container(*CORE))
-        assert "exits.jsonl: Permission denied" in program.refusal(done, 1)
-    with program.serve(
-        *flags, prefix=container(*CORE, *(("dac_override",) if owner else ()))
-    ) as one:
-        assert kept(one) == ({"dac_override": "directory of another user"} if owner else {})
-        for _ in range(2):
-            pids = {workers.live(name, 23, SIZE) for _ in range(7)}
+    with contextlib.ExitStack() as stack:
+        exporters = {}
+        for owner in (0, NOBODY):
+            folder = tmp_path / str(owner)
+            folder.mkdir()
+            os.chown(folder, owner, owner)
+            path = folder / "exits.jsonl"
+            file = tmp_path / f"{owner}.yml"
+            file.write_text(f"exit_log: {{path: {path}, max_bytes: 4096, keep: 31}}\n")
+            flags = ("--config.file", str(file))
+            if owner:
+                done = program.run("serve", *flags, prefix=container(*CORE))
+                assert "exits.jsonl: Permission denied" in program.refusal(done, 1)
+            prefix = container(*CORE, *(("dac_override",) if owner else ()))
+            one = exporters[folder] = stack.enter_context(program.serve(*flags, prefix=prefix))
+            assert kept(one) == ({"dac_override": "directory of another user"} if owner else {})
+        pids = {workers.live(name, 23, SIZE) for _ in range(17)}
+        for folder, one in exporters.items():
             wait_until(
-                lambda pids=pids: one.scrape() and pids <= set(_logged(folder, name)), "all are"
+                lambda folder=folder, one=one: one.scrape() and pids <= {*_logged(folder, name)},
+                "all are written",
             )
-        assert (folder / "exits.jsonl.1.gz").exists()
-        assert len(_logged(folder, name)) == 14
+            assert (folder / "exits.jsonl.1.gz").exists()
+            assert len(_logged(folder, name)) == len(pids)
 
 
 def _logged(folder: Path, name: str) -> list[int]:
