@@ -13,7 +13,7 @@ static __always_inline void rename_task(__u64 identity, struct task_struct *task
 
 	if (!record)
 		return;
-	bpf_probe_read_kernel_str(record->command, sizeof(record->command), command);
+	copy_command(record->command, command);
 	/* exec in another thread than the main one, which had ended before: its id is used again. */
 	if (record->end_time_ns && !(task->flags & PF_EXITING)) {
 		record->end_time_ns = 0;

@@ -35,19 +35,14 @@ static __always_inline bool is_extension(__u8 next_header)
 }
 
 /*
- * Copies bytes counted from the IP header on; nonzero if they are not there. Two of them: a packet
- * program reads by helper, a tracepoint by address.
+ * Copies bytes counted from the IP header on; nonzero if they are not there. A packet program reads by
+ * helper, others by address (buffer.bpf.h).
  */
 typedef long (*read_packet)(const void *packet, __u32 offset, void *to, __u32 length);
 
 static __always_inline long read_skb(const void *skb, __u32 offset, void *to, __u32 length)
 {
 	return bpf_skb_load_bytes_relative(skb, offset, to, length, BPF_HDR_START_NET);
-}
-
-static __always_inline long read_memory(const void *ip_header, __u32 offset, void *to, __u32 length)
-{
-	return bpf_probe_read_kernel(to, length, ip_header + offset);
 }
 
 struct transport {
@@ -101,22 +96,6 @@ static __always_inline __u32 header_length(const void *packet, read_packet read)
 	if (found.protocol == IPPROTO_TCP)
 		read(packet, found.offset + 12, &data_offset, sizeof(data_offset));
 	return found.offset + (data_offset >> 4) * 4;
-}
-
-/* The same as skb_traffic, where a program is given the kernel's own buffer. */
-static __always_inline struct traffic buffer_traffic(struct sk_buff *skb,
-						     const unsigned char *ip_header)
-{
-	const struct skb_shared_info *shared = (void *)(skb->head + skb->end);
-	/* What is left, and what came before it, if the headers were pulled. */
-	struct traffic traffic = {1, skb->len + (skb->data - ip_header)};
-	__u16 segments = BPF_CORE_READ(shared, gso_segs);
-
-	if (segments > 1) {
-		traffic.packets = segments;
-		traffic.bytes += (__u64)(segments - 1) * header_length(ip_header, read_memory);
-	}
-	return traffic;
 }
 
 /* The usual headers are there to be looked at; for others the helper is asked. */

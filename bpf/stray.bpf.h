@@ -4,8 +4,8 @@
 #define NETATOP_STRAY_H
 
 #include "account.bpf.h"
+#include "buffer.bpf.h"
 #include "local.bpf.h"
-#include "packet.bpf.h"
 #include "spare.bpf.h"
 #include "task.bpf.h"
 

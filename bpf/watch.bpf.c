@@ -4,6 +4,7 @@
  * its filter compiled in, so one that is slow loses events only of itself. An exporter that counts them
  * is one, too.
  */
+#include "buffer.bpf.h"
 #include "fingerprint.h"
 #include "kernel.h"
 #include "spare.bpf.h"
@@ -104,7 +105,7 @@ static __always_inline void count_life(enum life_event event, struct task_struct
 
 	key.cgroup_id = leader->cgroups->dfl_cgrp->kn->id;
 	key.uid = leader->cred->uid.val;
-	bpf_probe_read_kernel_str(key.command, sizeof(key.command), leader->comm);
+	copy_command(key.command, leader->comm);
 	count(&key, event);
 }
 
@@ -120,7 +121,7 @@ static __always_inline void tell(enum life_event event, struct task_struct *task
 		count_life(event, task);
 		return;
 	}
-	bpf_probe_read_kernel_str(command, sizeof(command), task->comm);
+	copy_command(command, task->comm);
 	if (!has_command(command))
 		return;
 	life = bpf_ringbuf_reserve(&lives, sizeof(*life), 0);
