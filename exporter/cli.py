@@ -610,12 +610,12 @@ def serve(parsed: argparse.Namespace) -> int:
         writer or contextlib.nullcontext(),
         loading.result() as tracer,
     ):
-        for tracepoint, loss in {hook.tracepoint: hook.without for hook in tracer.missing}.items():
-            logger.warning("no tracepoint %s: %s", tracepoint, loss)
+        for loss in tracer.losses:
+            logger.warning("%s", loss)
         server.unfit = _test(tracer, chosen)
         collector = _collector(tracer, settings, chosen.max_exits)
         collector.exit_log = writer
-        if writer and _reads_exits(chosen, settings):
+        if writer and tracer.answers and _reads_exits(chosen, settings):
             writer.source = ends.enter_context(ExitList())
         reloader = Reloader(chosen, collector, tracer.cgroup_path)
         if chosen.enable_lifecycle:

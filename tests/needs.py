@@ -33,7 +33,7 @@ class Need(NamedTuple):
 
 NEEDS: Final = {
     "netfilter": Need(KernelTypes.has_netfilter_links, UNSEEN_KERNEL),
-    "payload": Need(KernelTypes.has_payload, NO_PAYLOAD),
+    "payload": Need(KernelTypes.has_casts, NO_PAYLOAD),
 }
 
 

@@ -12,7 +12,7 @@ from exporter.kernel import addresses, core_object, decode, layouts
 from exporter.kernel.cgroup_paths import CgroupPaths
 from exporter.kernel.core_object import OBJECT, Options
 from exporter.kernel.forwarder import Forwarder
-from exporter.kernel.hooks import IN_PAIRS, SPARES, TRACEPOINTS
+from exporter.kernel.hooks import ANSWERS, IN_PAIRS, SPARES, TRACEPOINTS, UNANSWERED
 from exporter.kernel.libbpf import ProgramInfo, open_library
 from exporter.kernel.pins import Pins
 from exporter.kernel.succession import take_over
@@ -72,6 +72,20 @@ class CoreTracer(Tracer):
     def missing(self) -> tuple[Hook, ...]:
         """Return the optional hooks that this kernel does not have."""
         return tuple(hook for hook in TRACEPOINTS if hook.program in self._held.plan.missing)
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Return what is lost by hooks that this kernel does not have."""
+        without = {hook.tracepoint: hook.without for hook in self.missing}
+        found = [f"no tracepoint {name}: {loss}" for name, loss in without.items()]
+        if ANSWERS in self._held.plan.missing:
+            found.append(UNANSWERED)
+        return tuple(found)
+
+    @property
+    def answers(self) -> bool:
+        """Tell whether getsockopt(2) is answered as if netatop were loaded."""
+        return self._answers
 
     def settle(self, *, list_sockets: bool = False) -> model.SocketWalk:
         """Move what waits in the sockets to the tasks."""

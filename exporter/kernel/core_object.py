@@ -222,8 +222,11 @@ class CoreObject:
             left_out |= set(NETFILTER)
         if not options.pin_path:
             left_out |= set(ON_CALL)
-        if not options.compat:
+        answers = options.compat and Probes().answers().answer is not Answer.NOT_THERE
+        if not answers:
             left_out.add(ANSWERS)
+        if options.compat and not answers:
+            missing.add(ANSWERS)
         return Plan(
             settings=layouts.SETTINGS.pack(
                 layouts.FINGERPRINT,
@@ -236,7 +239,7 @@ class CoreObject:
                 bool(options.remotes),
                 has_spares,
                 remotes.digest(options.remotes),
-                ANSWER_AND_READ if options.compat and options.reads_exits else options.compat,
+                ANSWER_AND_READ if answers and options.reads_exits else answers,
                 "own_sender" not in missing,
                 options.max_hosts,
             ),
@@ -319,6 +322,16 @@ class CoreObject:
                 "the old value, which the loader needs; boot a newer one"
             )
             raise UnsupportedKernelError(message)
+        if host.lockdown() == "confidentiality":
+            with KernelTypes() as types:
+                casts = types.has_casts()
+            if not casts:
+                message = (
+                    "lockdown: found confidentiality, where kernel programs read memory by type "
+                    f"only; this kernel, {host.kernel_release()}, can't (Linux 6.2 can); boot with "
+                    "lockdown=integrity or none"
+                )
+                raise UnsupportedKernelError(message)
 
     def _fill_remotes(self) -> None:
         for key, value in remotes.entries(self._options.remotes):

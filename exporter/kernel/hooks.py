@@ -100,6 +100,10 @@ PACKETS: Final = ("count_receive", "count_transmit")
 
 ANSWERS: Final = "answer_getsockopt"
 """Answers netatop's options; run at the end of every getsockopt, so only where it is wanted."""
+UNANSWERED: Final = (
+    "the options of getsockopt(2) that the kernel module netatop had are not answered (it takes "
+    "Linux 5.18, without lockdown=confidentiality)"
+)
 EXITS: Final = 1 << 14
 """bpf/maps.bpf.h: room in the ring `exits`."""
 

@@ -47,13 +47,13 @@ class KernelTypes:
         """Tell whether a BTF program can be attached to this tracepoint."""
         return self._find(f"btf_trace_{name}", TYPEDEF) > 0
 
-    def has_payload(self) -> bool:
-        """Tell whether what TCP itself says of a socket can be read."""
+    def has_casts(self) -> bool:
+        """Tell whether memory can be read as a type that a program names (Linux 6.2)."""
         return self.function("bpf_rdonly_cast") > 0
 
     def has_netfilter_links(self) -> bool:
         """Tell whether programs can be attached to netfilter's hooks, and read packets there."""
-        return self._find("bpf_nf_link", STRUCT) > 0 and self.function("bpf_rdonly_cast") > 0
+        return self._find("bpf_nf_link", STRUCT) > 0 and self.has_casts()
 
     def has_safe_walk(self) -> bool:
         """Tell whether the iterator over socket storages can be trusted; see SAFE_WALK."""
