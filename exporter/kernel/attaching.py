@@ -167,7 +167,7 @@ class CgroupPrograms:
 
     def _sweep(self, attach_type: int, name: str) -> None:
         """Detach programs with this name: their exporter was killed."""
-        for number in self._query(attach_type):
+        for number in self.ids(attach_type):
             fd = bpf(PROG_GET_FD_BY_ID, GetFd(number))
             try:
                 if program_name(fd) == name:
@@ -178,7 +178,8 @@ class CgroupPrograms:
             finally:
                 os.close(fd)
 
-    def _query(self, attach_type: int) -> Iterator[int]:
+    def ids(self, attach_type: int) -> Iterator[int]:
+        """Yield the ids of all programs at one hook, whoever has attached them."""
         ids = (ctypes.c_uint32 * MOST_QUERIED)()
         request = Query(
             target_fd=self._cgroup,
