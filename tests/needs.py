@@ -42,7 +42,7 @@ class Need(NamedTuple):
 
 def chosen(options: Options) -> Options:
     """Return these options for the kernel object that the tests are for."""
-    return options._replace(layout=LAYOUT, owners=OWNERS)
+    return options._replace(layout=options.layout or LAYOUT, owners=options.owners or OWNERS)
 
 
 @functools.cache
