@@ -8,7 +8,7 @@
 #ifndef NETATOP_PACKET_H
 #define NETATOP_PACKET_H
 
-#include "kernel.h"
+#include "dialect.h"
 #include "netatop.h"
 
 static __always_inline enum protocol protocol_of(__u16 ip_protocol)

@@ -40,7 +40,8 @@ from exporter.config import document, flags
 from exporter.errors import ConfigError, NetatopError, StateError
 from exporter.http import Server
 from exporter.kernel import host, layouts
-from exporter.kernel.core_loader import CoreTracer, Options
+from exporter.kernel.choice import open_tracer
+from exporter.kernel.core_object import Options
 from exporter.kernel.exit_list import ExitList
 from exporter.kernel.pins import Pins
 from exporter.kernel.watcher import Filter
@@ -53,12 +54,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from exporter.config.settings import Settings
+    from exporter.kernel.tracer import Tracer
 
 PROGRAM: Final = "netatop-exporter"
 UPKEEP_SECONDS: Final = 10.0
 """Less than packets can join a finished task (LATE_NS), so that none is left over."""
 TEND_SECONDS: Final = 1.0
 """How long a network namespace that nobody else uses may be kept by our links."""
+LAYOUT_NAMES: Final = {"portable": "portable "}
+"""What stands before the fingerprint; nothing for the main kernel object."""
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 EPILOG: Final = """\
@@ -600,7 +604,7 @@ def serve(parsed: argparse.Namespace) -> int:
     options = _options(chosen, settings)
     # What all threads have is settled here, before there is one.
     loading = privileges.load(
-        functools.partial(CoreTracer, options),
+        functools.partial(open_tracer, options),
         None if chosen.keep_capabilities else privileges.needs(options, _places(chosen, settings)),
     )
     with (
@@ -636,7 +640,7 @@ def serve(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _test(tracer: CoreTracer, chosen: flags.Flags) -> str:
+def _test(tracer: Tracer, chosen: flags.Flags) -> str:
     """Hold that packets are counted; return what is wrong, which /readyz says."""
     logger = logging.getLogger(PROGRAM)
     if chosen.cgroup_path:
@@ -666,7 +670,7 @@ def once(parsed: argparse.Namespace) -> int:
     """Print one exposition."""
     chosen = _flags(parsed)
     settings = reload.settings(chosen)
-    with CoreTracer(_options(chosen, settings)) as tracer:
+    with open_tracer(_options(chosen, settings)) as tracer:
         collector = _collector(tracer, settings)
         time.sleep(parsed.seconds)
         sys.stdout.buffer.write(collector.expose())
@@ -787,14 +791,14 @@ def detach(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _collector(tracer: CoreTracer, settings: Settings, max_exits: int = 0) -> Collector:
+def _collector(tracer: Tracer, settings: Settings, max_exits: int = 0) -> Collector:
     build = metrics.Build(
         version=__version__,
         python=platform.python_version(),
         loader=tracer.loader,
         libbpf=tracer.libbpf_version,
         kernel=host.kernel_release(),
-        layout=f"{layouts.FINGERPRINT:08x}",
+        layout=f"{LAYOUT_NAMES.get(tracer.layout, '')}{layouts.FINGERPRINT:08x}",
         owners=tracer.owners,
     )
     namer = reload.namer(settings, tracer.cgroup_path)

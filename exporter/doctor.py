@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from exporter import __version__, privileges, self_test
 from exporter.errors import KernelError
 from exporter.kernel import capabilities, cgroups, features, host, libbpf
-from exporter.kernel.core_loader import CoreTracer
+from exporter.kernel.choice import open_tracer
 from exporter.kernel.features import Answer, Feature
 from exporter.kernel.types import BTF
 
@@ -41,9 +41,9 @@ def examine(options: Options, places: Iterable[str] = ()) -> Examination:
         lines += [_line(feature) for feature in found if feature.needed is needed]
     lines.append("")
     try:
-        with CoreTracer(options) as tracer:
+        with open_tracer(options) as tracer:
             attached = [program.name for program in tracer.programs() if program.attached]
-            owners = tracer.owners
+            owners, layout, losses = tracer.owners, tracer.layout, tracer.losses
             verdict = None if options.cgroup_path else self_test.run(tracer)
     except KernelError as error:
         lines += [f"serve would not work: {error}"]
@@ -54,9 +54,10 @@ def examine(options: Options, places: Iterable[str] = ()) -> Examination:
         lines.append("serve would not be ready")
         return Examination(lines, works=False)
     lines.append(
-        f"serve would work: loader core, {len(attached)} kernel programs attached, users of "
-        f"sockets by {owners}"
+        f"serve would work: loader core, {layout} kernel object, {len(attached)} kernel programs "
+        f"attached, users of sockets by {owners}"
     )
+    lines += [f"  not told: {loss}" for loss in losses]
     return Examination(lines, works=True)
 
 

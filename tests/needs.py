@@ -8,10 +8,13 @@ parameters, as `needs("netfilter", family=6)`, only the test with these needs it
 from __future__ import annotations
 
 import functools
+import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.errors import UnsupportedKernelError
-from exporter.kernel.hooks import NO_PAYLOAD, UNSEEN_KERNEL
+from exporter.kernel.features import KPROBE_PMU, Answer, Probes
+from exporter.kernel.hooks import NO_PAYLOAD, UNSEEN_KERNEL, UNSEEN_STRAYS
+from exporter.kernel.portable import FIRST_DATAGRAM, ONLY_CGROUPS
 from exporter.kernel.types import KernelTypes
 
 if TYPE_CHECKING:
@@ -19,6 +22,12 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from exporter.kernel.core_object import Options
+
+LAYOUT: Final = os.environ.get("NETATOP_LAYOUT", "")
+"""The kernel object that the tests are for (core_object.LAYOUTS); empty: what the kernel takes."""
+OWNERS: Final = os.environ.get("NETATOP_OWNERS", "")
+"""Of the portable object, the set of hooks (portable.OWNERS); likewise."""
 LOSS: Final = "loss: "
 """How the reason of such a skip begins."""
 
@@ -31,10 +40,52 @@ class Need(NamedTuple):
     """What is lost without it."""
 
 
+def chosen(options: Options) -> Options:
+    """Return these options for the kernel object that the tests are for."""
+    return options._replace(layout=options.layout or LAYOUT, owners=options.owners or OWNERS)
+
+
+@functools.cache
+def is_portable() -> bool:
+    """Tell whether it is the portable object."""
+    return LAYOUT == "portable" or (not LAYOUT and Probes().atomics().answer is Answer.NOT_THERE)
+
+
+def _of_main(is_there: Callable[[KernelTypes], bool]) -> Callable[[KernelTypes], bool]:
+    """Make what the portable object does not have, whatever the kernel has."""
+    return lambda types: not is_portable() and is_there(types)
+
+
+def _always(_: KernelTypes) -> bool:
+    """Every kernel has it."""
+    return True
+
+
 NEEDS: Final = {
-    "netfilter": Need(KernelTypes.has_netfilter_links, UNSEEN_KERNEL),
-    "payload": Need(KernelTypes.has_casts, NO_PAYLOAD),
+    "netfilter": Need(_of_main(KernelTypes.has_netfilter_links), UNSEEN_KERNEL),
+    "pins": Need(_of_main(_always), "nothing outlives the program (--pin-path)"),
+    "hosts": Need(_of_main(_always), "IP addresses are not counted (hosts)"),
+    "devices": Need(_of_main(_always), "what is behind devices is not counted (hosts.devices)"),
+    "compat": Need(_of_main(_always), "netatop's options of getsockopt(2) are not answered"),
+    "mptcp": Need(
+        _of_main(_always),
+        "MPTCP's connections stay with who opened them, and further ones are nobody's",
+    ),
+    "datagrams": Need(lambda _: not is_portable() or KPROBE_PMU.exists(), FIRST_DATAGRAM),
+    "strays": Need(KernelTypes.has_drop_reasons, UNSEEN_STRAYS),
+    "users": Need(lambda _: OWNERS != "cgroup", ONLY_CGROUPS),
+    "payload": Need(_of_main(KernelTypes.has_casts), NO_PAYLOAD),
 }
+
+
+@functools.cache
+def filters_unopened() -> bool:
+    """Tell whether socket filters see what is sent for a connection that is not open, over IPv6.
+
+    They do on kernels that have netfilter links, and perhaps on some before.
+    """
+    with KernelTypes() as types:
+        return types.has_netfilter_links()
 
 
 @functools.cache

@@ -29,6 +29,7 @@ class CoreTracer(Tracer):
     """Programs loaded through libbpf, or found pinned."""
 
     loader = "core"
+    layout = "main"
 
     def __init__(self, options: Options) -> None:
         """Load and attach, or take over. Raises KernelError, with nothing new left behind."""
@@ -74,7 +75,7 @@ class CoreTracer(Tracer):
         return tuple(hook for hook in TRACEPOINTS if hook.program in self._held.plan.missing)
 
     @property
-    def losses(self) -> tuple[str, ...]:
+    def losses(self) -> tuple[str, ...]:  # type: ignore[override]
         """Return what is lost by hooks that this kernel does not have."""
         without = {hook.tracepoint: hook.without for hook in self.missing}
         found = [f"no tracepoint {name}: {loss}" for name, loss in without.items()]

@@ -18,9 +18,16 @@ class Tracer(Protocol):
 
     loader: str
     """How it was loaded: `core`."""
+    layout: str
+    """Which kernel object it is: `main`, or `portable`."""
     libbpf_version: str
     owners: str
-    """How a socket's user is known beside its creation: `tracepoint`, `fentry`, or `creation`."""
+    """How a socket's user is known beside its creation: `tracepoint`, `fentry`, or `creation`.
+
+    Of the portable object: `tracepoint`, `kprobe`, or `cgroup`.
+    """
+    losses: tuple[str, ...]
+    """What this kernel, or this object, can't tell: each a sentence for people."""
 
     def settle(self, *, list_sockets: bool = False) -> SocketWalk:
         """Move what waits in the sockets to the tasks. Raises MapReadError.
@@ -51,6 +58,11 @@ class Tracer(Protocol):
 
     def forget_host(self, address: str, device: str) -> Counters:
         """Remove an IP address; return what it had in the end. Raises MapReadError."""
+        ...
+
+    @property
+    def answers(self) -> bool:
+        """Tell whether getsockopt(2) is answered as if netatop were loaded."""
         ...
 
     @property

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 BTF: Final = Path("/sys/kernel/btf/vmlinux")
-STRUCT, TYPEDEF, FUNC = 4, 8, 12
+STRUCT, ENUM, TYPEDEF, FUNC = 4, 6, 8, 12
 """BTF_KIND_* (include/uapi/linux/btf.h)."""
 
 
@@ -54,6 +54,10 @@ class KernelTypes:
     def has_netfilter_links(self) -> bool:
         """Tell whether programs can be attached to netfilter's hooks, and read packets there."""
         return self._find("bpf_nf_link", STRUCT) > 0 and self.has_casts()
+
+    def has_drop_reasons(self) -> bool:
+        """Tell whether the kernel says why it drops a packet (Linux 5.17)."""
+        return self._find("skb_drop_reason", ENUM) > 0
 
     def has_safe_walk(self) -> bool:
         """Tell whether the iterator over socket storages can be trusted; see SAFE_WALK."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Readable: TypeAlias = dict[str, tuple[int, int]]
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.needs("users")]
 
 DELAYED_ACK = 0.25
 """Seconds after which nothing more comes of itself (include/net/tcp.h, TCP_DELACK_MAX: 200 ms)."""
@@ -136,6 +136,7 @@ def test_tcp_accepted(room: Lab, family: int, way: Way) -> None:
     _assert_split(room, first, room.right, "tcp", start)
 
 
+@pytest.mark.needs("mptcp")
 def test_mptcp(room: Lab, family: int) -> None:
     """Subflows go with the socket above them; its new sender is known after the first call."""
     address = room.right.address(family)

@@ -11,12 +11,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from exporter import self_test
 from exporter.errors import KernelError
+from exporter.kernel.choice import open_tracer
 from exporter.kernel.core_loader import CoreTracer, Options
 from exporter.kernel.hooks import NETFILTER, UNSEEN_KERNEL
+from exporter.kernel.portable_tracer import PortableTracer
+from tests import needs
+
+if TYPE_CHECKING:
+    from exporter.kernel.tracer import Tracer
 
 OUT: Final = Path("/out")
 PYTEST: Final = (
@@ -47,22 +53,31 @@ def facts() -> dict[str, Any]:
     """Return how the loader works here, or why it does not."""
     release = os.uname().release
     try:
-        with CoreTracer(Options()) as tracer:
+        with open_tracer(needs.chosen(Options())) as tracer:
+            is_main = isinstance(tracer, CoreTracer)
             verdict = self_test.run(tracer)
             attached = {program.name for program in tracer.programs() if program.attached}
             return {
                 "release": release,
                 "loader": tracer.loader,
                 "owners": tracer.owners,
-                "walk": tracer._held.plan.walk,
+                "walk": tracer._held.plan.walk if is_main else "settle_meters",
                 "attached": sorted(attached),
-                "missing": {hook.program: hook.without for hook in tracer.missing}
+                "missing": _missing(tracer)
                 | dict.fromkeys(set(NETFILTER) - attached, UNSEEN_KERNEL),
                 "self_test": {"passed": verdict.passed, "said": verdict.said},
             }
     except KernelError as error:
         found = {"kind": type(error).__name__, "said": str(error)}
         return {"release": release, "error": found}
+
+
+def _missing(tracer: Tracer) -> dict[str, str]:
+    """Return what is lost by each program that the kernel does not take."""
+    if isinstance(tracer, CoreTracer):
+        return {hook.program: hook.without for hook in tracer.missing}
+    assert isinstance(tracer, PortableTracer)
+    return {program.name: program.without for program in tracer.missing}
 
 
 def main(*tests: str) -> int:

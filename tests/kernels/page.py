@@ -28,15 +28,22 @@ size (every number equal to nftables', to the packet and the byte), and a restar
 tables. `tests/kernels/kernels.toml` is the list, `tests/kernels/suites.py` what is run.
 
 *Users of sockets* is what tells who uses a socket (`owners` in `netatop_loader_info`): a
-tracepoint, or where the kernel lacks one, `fentry` and `fexit` of the functions around it.
-*Sockets* is how all are settled at a scrape: by the kernel's iterator over them, or by way of all
-open files where that iterator is not safe.
+tracepoint, or where the kernel lacks one, `fentry` and `fexit` of the functions around it, or
+kprobes.
+*Sockets* is how all are settled at a scrape: by the kernel's iterator over them, by way of all
+open files where that iterator is not safe, or one by one by their cookies, where the portable
+kernel object is taken (docs/architecture.md).
 
 A test that needs what a kernel does not have is *lost*, with the reason below; it is never passed
 over in silence.
 """
 COLUMNS: Final = ("kernel", "loader", "users of sockets", "sockets", "programs", "tests", "result")
-WALKS: Final = {"walk_sockets": "iterator", "walk_socket_files": "files", "": "-"}
+WALKS: Final = {
+    "walk_sockets": "iterator",
+    "walk_socket_files": "files",
+    "settle_meters": "cookies",
+    "": "-",
+}
 
 
 def page(rows: Iterable[Row]) -> str:
