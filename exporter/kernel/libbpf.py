@@ -97,6 +97,18 @@ class ProgramInfo(ctypes.Structure):
     )
 
 
+class BtfType(ctypes.Structure):
+    """struct btf_type (include/uapi/linux/btf.h); a struct's members follow it."""
+
+    _fields_ = (("name_off", c_uint32), ("info", c_uint32), ("size_or_type", c_uint32))
+
+
+class BtfMember(ctypes.Structure):
+    """struct btf_member (include/uapi/linux/btf.h)."""
+
+    _fields_ = (("name_off", c_uint32), ("type", c_uint32), ("offset", c_uint32))
+
+
 class MapInfo(ctypes.Structure):
     """struct bpf_map_info (include/uapi/linux/bpf.h), the first members."""
 
@@ -224,6 +236,8 @@ SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_enable_stats": (c_int, c_int),
     "btf__load_vmlinux_btf": (c_void_p,),
     "btf__find_by_name_kind": (ctypes.c_int32, c_void_p, c_char_p, c_uint32),
+    "btf__type_by_id": (ctypes.POINTER(BtfType), c_void_p, c_uint32),
+    "btf__name_by_offset": (c_char_p, c_void_p, c_uint32),
     "btf__free": (None, c_void_p),
 }
 

@@ -3,19 +3,25 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from exporter.errors import UnsupportedKernelError
 from exporter.kernel.hooks import SAFE_WALK
-from exporter.kernel.libbpf import describe, open_library
+from exporter.kernel.libbpf import BtfMember, BtfType, describe, open_library
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Self
 
 BTF: Final = Path("/sys/kernel/btf/vmlinux")
-STRUCT, TYPEDEF, FUNC = 4, 8, 12
+STRUCT, UNION, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, TYPE_TAG = 4, 5, 8, 9, 10, 11, 12, 18
 """BTF_KIND_* (include/uapi/linux/btf.h)."""
+MODIFIERS: Final = frozenset((TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG))
+"""They stand before a type and change nothing about its members."""
+BIT_FIELDS: Final = 1 << 31
+"""In btf_type.info: offsets of members hold the size of a bit field, too."""
 
 
 class KernelTypes:
@@ -62,3 +68,42 @@ class KernelTypes:
     def has_tcx(self) -> bool:
         """Tell whether programs are attached to devices by links (Linux 6.6), not by filters."""
         return self._find("tcx_link", STRUCT) > 0
+
+    def offset(self, struct: str, member: str) -> int | None:
+        """Return where a member is, in bytes; None if the kernel does not have it.
+
+        member: a path, as `__sk_common.skc_cookie`; a bit field has no such place.
+        """
+        found = self._find(struct, STRUCT)
+        bits = self._bits(found, member.split(".")) if found > 0 else None
+        return None if bits is None or bits % 8 else bits // 8
+
+    def _bits(self, type_id: int, path: list[str]) -> int | None:
+        """Return where the member at the end of the path is, in bits."""
+        for name, member_type, bits, is_field in self._members(type_id):
+            if name == path[0] and len(path) == 1:
+                return None if is_field else bits
+            # Members of an anonymous struct or union are members of the one around it.
+            rest = path if not name else path[1:] if name == path[0] else None
+            inner = self._bits(member_type, rest) if rest else None
+            if inner is not None:
+                return bits + inner
+        return None
+
+    def _members(self, type_id: int) -> Iterator[tuple[str, int, int, bool]]:
+        """Yield name, type, place in bits, and whether it is a bit field."""
+        found = self._bpf.btf__type_by_id(self._types, type_id)
+        kind = found.contents.info >> 24 & 0x1F
+        while kind in MODIFIERS:
+            found = self._bpf.btf__type_by_id(self._types, found.contents.size_or_type)
+            kind = found.contents.info >> 24 & 0x1F
+        if kind not in {STRUCT, UNION}:
+            return
+        info = found.contents.info
+        first = ctypes.addressof(found.contents) + ctypes.sizeof(BtfType)
+        for member in (BtfMember * (info & 0xFFFF)).from_address(first):
+            name = self._bpf.btf__name_by_offset(self._types, member.name_off).decode()
+            bits, size = member.offset, 0
+            if info & BIT_FIELDS:
+                bits, size = member.offset & 0xFFFFFF, member.offset >> 24
+            yield name, member.type, bits, bool(size)
