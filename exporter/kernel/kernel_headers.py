@@ -50,8 +50,9 @@ def prepared(release: str = "") -> Iterator[Path | None]:
             yield Path(folder)
     else:
         message = (
-            f"kernel headers: no {build}, and no {ARCHIVE}; where the kernel has no type information "
-            f"(BTF) they are needed: apt install linux-headers-{release}, or modprobe kheaders"
+            f"kernel headers: no {build}, and no {ARCHIVE}; where the kernel has no type "
+            "information (BTF) they are needed: "
+            f"apt install linux-headers-{release}, or modprobe kheaders"
         )
         raise CompilerError(message)
 

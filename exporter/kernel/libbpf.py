@@ -57,6 +57,23 @@ def over_map(fd: int) -> IterOptions:
     return options
 
 
+class MapOptions(ctypes.Structure):
+    """struct bpf_map_create_opts (src/bpf.h, libbpf 1.0)."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("btf_fd", c_uint32),
+        ("btf_key_type_id", c_uint32),
+        ("btf_value_type_id", c_uint32),
+        ("btf_vmlinux_value_type_id", c_uint32),
+        ("inner_map_fd", c_uint32),
+        ("map_flags", c_uint32),
+        ("map_extra", c_uint64),
+        ("numa_node", c_uint32),
+        ("map_ifindex", c_uint32),
+    )
+
+
 class LoadOptions(ctypes.Structure):
     """struct bpf_prog_load_opts (src/bpf.h, libbpf 1.0)."""
 
@@ -259,13 +276,17 @@ class Log:
         return "".join(text for _, text in self.messages)
 
     def quote(self) -> str:
-        """Return the lines that tell most: the last of the warnings, without mere statistics."""
-        warnings = "".join(text for level, text in self.messages if level == WARN)
-        lines = [line for line in warnings.splitlines() if line.strip()]
-        lines = [line for line in lines if not line.startswith(("processed ", "-- "))]
-        shown = lines[-VERIFIER_LINES:]
-        omitted = len(lines) - len(shown)
-        return "\n".join([f"({omitted} lines omitted)", *shown] if omitted else shown)
+        """Return the lines that tell most: the last of the warnings."""
+        return quote("".join(text for level, text in self.messages if level == WARN))
+
+
+def quote(log: str) -> str:
+    """Return the last lines of what the verifier has said, without mere statistics."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("processed ", "-- "))]
+    shown = lines[-VERIFIER_LINES:]
+    omitted = len(lines) - len(shown)
+    return "\n".join([f"({omitted} lines omitted)", *shown] if omitted else shown)
 
 
 class Libbpf:
