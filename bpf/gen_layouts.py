@@ -35,6 +35,11 @@ STRUCTS = (
     "life_filter",
     "life_key",
     "life_counts",
+    "socket_meter",
+    "listening",
+    "listener_of",
+    "call",
+    "portable_settings",
 )
 ENUMS = ("protocol", "direction", "reason", "loss", "life_event")
 RAW = {("task", "remotes")}

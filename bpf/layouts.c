@@ -2,6 +2,7 @@
 /* One object of each type of the contract, so that the compiler describes all of them. */
 #include "forward.h"
 #include "netatop.h"
+#include "portable.h"
 #include "watch.h"
 
 struct task task_;
@@ -20,6 +21,11 @@ struct life life_;
 struct life_filter life_filter_;
 struct life_key life_key_;
 struct life_counts life_counts_;
+struct socket_meter socket_meter_;
+struct listening listening_;
+struct listener_of listener_of_;
+struct call call_;
+struct portable_settings portable_settings_;
 enum protocol protocol_;
 enum direction direction_;
 enum reason reason_;

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     Buffer: TypeAlias = bytes | bytearray | memoryview
 
-FINGERPRINT = 0xF52EF1B9
+FINGERPRINT = 0x1ACF788F
 
 PROTOCOLS = ("tcp", "udp", "icmp", "other")
 DIRECTIONS = ("receive", "transmit")
@@ -462,4 +462,157 @@ class LifeCounts(NamedTuple):
         return (
             LifeCounts(v[0:6])
             for v in LIFE_COUNTS.iter_unpack(buffer)
+        )
+
+
+SOCKET_METER = struct.Struct("<3Q Q Q 2Q Q Q 4Q 16s 16s I H H H H B B B B 2I")
+
+
+class SocketMeter(NamedTuple):
+    """struct socket_meter, 160 bytes."""
+
+    user: tuple[int, ...]
+    holder: int
+    cookie: int
+    word: tuple[int, ...]
+    last: int
+    ended_time_ns: int
+    carried: tuple[int, ...]
+    local_address: bytes
+    remote_address: bytes
+    network_namespace: int
+    local_port: int
+    remote_port: int
+    family: int
+    protocol: int
+    known: int
+    raw: int
+    tcp: int
+    listens: int
+    remote: tuple[int, ...]
+
+    @staticmethod
+    def unpack_all(buffer: Buffer) -> Iterator[SocketMeter]:
+        """Decode consecutive structs."""
+        return (
+            SocketMeter(
+                v[0:3],
+                v[3],
+                v[4],
+                v[5:7],
+                v[7],
+                v[8],
+                v[9:13],
+                v[13],
+                v[14],
+                v[15],
+                v[16],
+                v[17],
+                v[18],
+                v[19],
+                v[20],
+                v[21],
+                v[22],
+                v[23],
+                v[24:26],
+            )
+            for v in SOCKET_METER.iter_unpack(buffer)
+        )
+
+
+LISTENING = struct.Struct("<I H H 16s")
+
+
+class Listening(NamedTuple):
+    """struct listening, 24 bytes."""
+
+    network_namespace: int
+    port: int
+    family: int
+    address: bytes
+
+    @staticmethod
+    def unpack_all(buffer: Buffer) -> Iterator[Listening]:
+        """Decode consecutive structs."""
+        return (
+            Listening(
+                v[0],
+                v[1],
+                v[2],
+                v[3],
+            )
+            for v in LISTENING.iter_unpack(buffer)
+        )
+
+
+LISTENER_OF = struct.Struct("<Q Q")
+
+
+class ListenerOf(NamedTuple):
+    """struct listener_of, 16 bytes."""
+
+    owner: int
+    cookie: int
+
+    @staticmethod
+    def unpack_all(buffer: Buffer) -> Iterator[ListenerOf]:
+        """Decode consecutive structs."""
+        return (
+            ListenerOf(
+                v[0],
+                v[1],
+            )
+            for v in LISTENER_OF.iter_unpack(buffer)
+        )
+
+
+CALL = struct.Struct("<Q Q")
+
+
+class Call(NamedTuple):
+    """struct call, 16 bytes."""
+
+    sk: int
+    flags: int
+
+    @staticmethod
+    def unpack_all(buffer: Buffer) -> Iterator[Call]:
+        """Decode consecutive structs."""
+        return (
+            Call(
+                v[0],
+                v[1],
+            )
+            for v in CALL.iter_unpack(buffer)
+        )
+
+
+PORTABLE_SETTINGS = struct.Struct("<I I I I Q I I")
+
+
+class PortableSettings(NamedTuple):
+    """struct portable_settings, 32 bytes."""
+
+    fingerprint: int
+    count_threads: int
+    cgroup_level: int
+    count_remotes: int
+    cgroup_id: int
+    know_sender: int
+    know_tcp_sender: int
+
+    @staticmethod
+    def unpack_all(buffer: Buffer) -> Iterator[PortableSettings]:
+        """Decode consecutive structs."""
+        return (
+            PortableSettings(
+                v[0],
+                v[1],
+                v[2],
+                v[3],
+                v[4],
+                v[5],
+                v[6],
+            )
+            for v in PORTABLE_SETTINGS.iter_unpack(buffer)
         )
