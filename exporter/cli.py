@@ -39,8 +39,8 @@ from exporter.collector import Collector
 from exporter.config import document, flags
 from exporter.errors import ConfigError, NetatopError, StateError
 from exporter.http import Server
-from exporter.kernel import host, layouts
-from exporter.kernel.core_loader import CoreTracer, Options
+from exporter.kernel import host, layouts, loader
+from exporter.kernel.core_object import Options
 from exporter.kernel.exit_list import ExitList
 from exporter.kernel.pins import Pins
 from exporter.kernel.watcher import Filter
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from exporter.config.settings import Settings
+    from exporter.kernel.tracer import Tracer
 
 PROGRAM: Final = "netatop-exporter"
 UPKEEP_SECONDS: Final = 10.0
@@ -309,6 +310,14 @@ def _kernel_flags(parser: argparse.ArgumentParser) -> None:
         type=functools.partial(flags.whole, "--tasks.max", 1, flags.MAX_TASKS),
         default=flags.Flags().max_tasks,
         help="size of the task table; what does not fit counts as unidentified, reason overflow",
+    )
+    parser.add_argument(
+        "--loader",
+        choices=flags.LOADERS,
+        default=flags.Flags().loader,
+        help="how kernel programs are loaded: built beforehand, with the kernel's type information "
+        "(core), compiled now (bcc), or as core and only where the kernel can't, as bcc (auto; "
+        "docs/loaders.md)",
     )
 
 
@@ -600,7 +609,7 @@ def serve(parsed: argparse.Namespace) -> int:
     options = _options(chosen, settings)
     # What all threads have is settled here, before there is one.
     loading = privileges.load(
-        functools.partial(CoreTracer, options),
+        functools.partial(loader.trace, options, chosen.loader),
         None if chosen.keep_capabilities else privileges.needs(options, _places(chosen, settings)),
     )
     with (
@@ -636,7 +645,7 @@ def serve(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _test(tracer: CoreTracer, chosen: flags.Flags) -> str:
+def _test(tracer: Tracer, chosen: flags.Flags) -> str:
     """Hold that packets are counted; return what is wrong, which /readyz says."""
     logger = logging.getLogger(PROGRAM)
     if chosen.cgroup_path:
@@ -666,7 +675,7 @@ def once(parsed: argparse.Namespace) -> int:
     """Print one exposition."""
     chosen = _flags(parsed)
     settings = reload.settings(chosen)
-    with CoreTracer(_options(chosen, settings)) as tracer:
+    with loader.trace(_options(chosen, settings), chosen.loader) as tracer:
         collector = _collector(tracer, settings)
         time.sleep(parsed.seconds)
         sys.stdout.buffer.write(collector.expose())
@@ -766,7 +775,8 @@ def run_doctor(parsed: argparse.Namespace) -> int:
     """Examine the host."""
     chosen = _flags(parsed)
     settings = reload.settings(chosen)
-    examination = doctor.examine(_options(chosen, settings), _places(chosen, settings))
+    options, places = _options(chosen, settings), _places(chosen, settings)
+    examination = doctor.examine(options, places, chosen.loader)
     print("\n".join(examination.lines))
     return 0 if examination.works else 1
 
@@ -787,7 +797,7 @@ def detach(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _collector(tracer: CoreTracer, settings: Settings, max_exits: int = 0) -> Collector:
+def _collector(tracer: Tracer, settings: Settings, max_exits: int = 0) -> Collector:
     build = metrics.Build(
         version=__version__,
         python=platform.python_version(),

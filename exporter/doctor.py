@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter import __version__, privileges, self_test
 from exporter.errors import KernelError
-from exporter.kernel import capabilities, cgroups, features, host, libbpf
-from exporter.kernel.core_loader import CoreTracer
+from exporter.kernel import capabilities, cgroups, features, host, libbpf, loader
 from exporter.kernel.features import Answer, Feature
 from exporter.kernel.types import BTF
 
@@ -28,10 +27,10 @@ class Examination(NamedTuple):
     works: bool
 
 
-def examine(options: Options, places: Iterable[str] = ()) -> Examination:
+def examine(options: Options, places: Iterable[str] = (), choice: str = loader.AUTO) -> Examination:
     """Ask for everything, then try what `serve` does, for a moment.
 
-    places: where files are to be made and removed.
+    places: where files are to be made and removed; choice: of a loader.
     """
     versions = f"Linux {host.kernel_release()} {platform.machine()}, Python {PYTHON}"
     lines = [f"netatop-exporter {__version__}, {versions}"]
@@ -41,9 +40,9 @@ def examine(options: Options, places: Iterable[str] = ()) -> Examination:
         lines += [_line(feature) for feature in found if feature.needed is needed]
     lines.append("")
     try:
-        with CoreTracer(options) as tracer:
+        with loader.trace(options, choice) as tracer:
             attached = [program.name for program in tracer.programs() if program.attached]
-            owners = tracer.owners
+            taken, owners = tracer.loader, tracer.owners
             verdict = None if options.cgroup_path else self_test.run(tracer)
     except KernelError as error:
         lines += [f"serve would not work: {error}"]
@@ -54,7 +53,7 @@ def examine(options: Options, places: Iterable[str] = ()) -> Examination:
         lines.append("serve would not be ready")
         return Examination(lines, works=False)
     lines.append(
-        f"serve would work: loader core, {len(attached)} kernel programs attached, users of "
+        f"serve would work: loader {taken}, {len(attached)} kernel programs attached, users of "
         f"sockets by {owners}"
     )
     return Examination(lines, works=True)

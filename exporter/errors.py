@@ -55,7 +55,11 @@ class CgroupError(KernelError):
 
 
 class CompilerError(KernelError):
-    """Programs that are compiled at run time can't be."""
+    """Programs that are compiled at run time can't be; `log` holds all that clang said."""
+
+    def __init__(self, message: str, log: str = "") -> None:
+        super().__init__(message)
+        self.log = log
 
 
 class LoadError(KernelError):

@@ -72,7 +72,7 @@ def compile_programs(
         version = answer.get("version", "")
         if "programs" not in answer:
             message = f"{what}: bcc {version} can't compile it: {_quote(said, answer)}"
-            raise CompilerError(message)
+            raise CompilerError(message, said)
         programs = {name: base64.b64decode(code) for name, code in answer["programs"].items()}
         return Compiled(version, programs)
     reasons = "; ".join(f"{python}: {said}" for python, said in missing.items())

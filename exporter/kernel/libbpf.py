@@ -126,6 +126,12 @@ class BtfMember(ctypes.Structure):
     _fields_ = (("name_off", c_uint32), ("type", c_uint32), ("offset", c_uint32))
 
 
+class BtfEnum(ctypes.Structure):
+    """struct btf_enum (include/uapi/linux/btf.h)."""
+
+    _fields_ = (("name_off", c_uint32), ("value", ctypes.c_int32))
+
+
 class MapInfo(ctypes.Structure):
     """struct bpf_map_info (include/uapi/linux/bpf.h), the first members."""
 

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the running kernel keeps members of its structs, for programs compiled at run time.
 
-Its type information (BTF) says it at once. Where there is none, its headers do: bcc compiles one
-function for each member, which returns the place.
+bpf/members.h lists what they read. The kernel's type information (BTF) says at once where that is.
+Where there is none, its headers do: bcc compiles a function for each, which returns the place.
 """
 
 from __future__ import annotations
 
+import functools
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.errors import CompilerError, UnsupportedKernelError
@@ -14,7 +16,7 @@ from exporter.kernel import bcc_compiler, kernel_headers
 from exporter.kernel.types import KernelTypes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 
 class Member(NamedTuple):
@@ -23,78 +25,127 @@ class Member(NamedTuple):
     struct: str
     path: str
     """As `__sk_common.skc_cookie`."""
-
-    @property
-    def macro(self) -> str:
-        """Return what the kernel programs call its place."""
-        return f"OFFSET_{self.struct}_{self.path.replace('.', '_')}"
+    name: str
+    """What the kernel programs call it."""
 
 
-HEADERS: Final = ("linux/sched/signal.h", "linux/cred.h", "linux/kernfs.h", "net/sock.h")
+FORMER: Final = {"task_start": "real_start_time"}
+"""What a member was called in earlier kernels (until Linux 5.4)."""
+REASONS: Final = {
+    "DROP_NO_SOCKET": "SKB_DROP_REASON_NO_SOCKET",
+    "DROP_NO_PROTOCOL": "SKB_DROP_REASON_IP_NOPROTO",
+}
+"""Of enum skb_drop_reason (Linux 5.17); the values move from version to version."""
+NOT_THERE: Final = -1
+
+HEADERS: Final = (
+    *("linux/version.h", "linux/sched/signal.h", "linux/cred.h", "linux/fs.h", "linux/kernfs.h"),
+    *("linux/cgroup-defs.h", "linux/skbuff.h", "linux/udp.h", "net/sock.h"),
+)
 """What declares them."""
-
 # bcc's own <linux/bpf.h> is of an earlier kernel than the headers may be of; the rest is as the
-# kernel is compiled (Makefile, CC_FLAGS_FTRACE in its kernel/trace).
+# kernel itself is compiled.
 FLAGS: Final = (
-    *("-D_UAPI__LINUX_BPF_H__", "-DCC_USING_FENTRY", "-Wno-everything"),
+    *("-D_UAPI__LINUX_BPF_H__", "-DCC_USING_FENTRY", "-Wno-everything", "-ferror-limit=0"),
     *("-std=gnu11", "-fms-extensions", "-fshort-wchar"),
 )
+FIRST: Final = """\
+#undef _UAPI__LINUX_BPF_H__
+#include <uapi/linux/bpf.h>
+#if __has_include(<net/dropreason.h>)
+#include <net/dropreason.h>
+#endif
+"""
+# No header declares what a tracepoint keeps; it names the socket since this version.
+SINCE: Final = {"trace_event_raw_kfree_skb": "LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)"}
 MOVE: Final = 0xB7
 """`r0 = immediate` (BPF_ALU64 | BPF_MOV | BPF_K)."""
+MISTAKE: Final = re.compile(r"/virtual/main\.c:(\d+):\d+: error: ")
 
 
 class Places(NamedTuple):
     """Where they are."""
 
-    source: str
+    by: str
     """What has told it: `BTF` or `headers`."""
-    offsets: Mapping[Member, int]
+    macros: Mapping[str, int]
+    """For the source; NOT_THERE if the kernel does not have it."""
 
 
-def find(members: Iterable[Member], *, use_types: bool = True) -> Places:
-    """Ask for all of them; those that the kernel does not have are left out. Raises KernelError.
+def find(*, use_types: bool = True) -> Places:
+    """Ask for all. Raises KernelError.
 
     Not `use_types`: as if there was no type information, for tests.
     """
-    wanted = tuple(members)
     if use_types:
         try:
-            return Places("BTF", from_types(wanted))
+            return Places("BTF", from_types())
         except UnsupportedKernelError:
             pass
-    return Places("headers", from_headers(wanted))
+    return Places("headers", from_headers())
 
 
-def from_types(members: Iterable[Member]) -> dict[Member, int]:
+def listed() -> tuple[Member, ...]:
+    """Return what bpf/members.h lists."""
+    text = (bcc_compiler.sources() / "members.h").read_text()
+    found = re.findall(r"^\s+(?:MEMBER|PLACE)\((\w+), ([\w.]+), (\w+)[,)]", text, re.MULTILINE)
+    return tuple(Member(*words) for words in found)
+
+
+def from_types() -> dict[str, int]:
     """Ask the kernel's type information. Raises UnsupportedKernelError if there is none."""
+    found = {}
     with KernelTypes() as types:
-        found = {member: types.offset(*member) for member in members}
-    return {member: place for member, place in found.items() if place is not None}
+        for member in listed():
+            paths = [path for path in (member.path, FORMER.get(member.name)) if path]
+            offsets = (types.offset(member.struct, path) for path in paths)
+            there = (offset for offset in offsets if offset is not None)
+            found[f"OFFSET_{member.name}"] = next(there, NOT_THERE)
+        for macro, reason in REASONS.items():
+            value = types.enumerator("skb_drop_reason", reason)
+            found[macro] = NOT_THERE if value is None else value
+    return found
 
 
-def from_headers(members: Iterable[Member]) -> dict[Member, int]:
+@functools.cache
+def from_headers() -> Mapping[str, int]:
     """Ask the kernel's headers. Raises CompilerError."""
-    wanted = tuple(members)
-    lines = ["#undef _UAPI__LINUX_BPF_H__", "#include <uapi/linux/bpf.h>"]
-    lines += [f"#include <{header}>" for header in HEADERS]
-    lines += [
-        f"int member_{number}(void *ctx) "
-        f"{{ return __builtin_offsetof(struct {member.struct}, {member.path}); }}"
-        for number, member in enumerate(wanted)
-    ]
+    wanted = {**_members(), **REASONS}
+    first = [*FIRST.splitlines(), *(f"#include <{header}>" for header in HEADERS)]
     with kernel_headers.prepared() as place:
-        compiled = bcc_compiler.compile_programs(
-            "kernel headers", "\n".join((*lines, "")), FLAGS, kernel_source=place
-        )
+        while True:
+            lines = [
+                f"int {macro}(void *ctx) {{ return {value}; }}" for macro, value in wanted.items()
+            ]
+            try:
+                compiled = bcc_compiler.compile_programs(
+                    "kernel headers", "\n".join((*first, *lines, "")), FLAGS, kernel_source=place
+                )
+            except CompilerError as error:
+                # What the kernel does not have is a mistake in that line alone.
+                wrong = {int(line) - len(first) - 1 for line in MISTAKE.findall(error.log)}
+                if not wrong or min(wrong) < 0:
+                    raise
+                wanted = {m: v for n, (m, v) in enumerate(wanted.items()) if n not in wrong}
+            else:
+                break
+    known = dict.fromkeys((*_members(), *REASONS), NOT_THERE)
+    return known | {macro: _returned(compiled.programs[macro], macro) for macro in wanted}
+
+
+def _members() -> dict[str, str]:
+    """Return what says in C where each is."""
     return {
-        member: _returned(compiled.programs[f"member_{number}"], member)
-        for number, member in enumerate(wanted)
+        f"OFFSET_{member.name}": f"{SINCE[member.struct]} ? 0 : {NOT_THERE}"
+        if member.struct in SINCE
+        else f"__builtin_offsetof(struct {member.struct}, {member.path})"
+        for member in listed()
     }
 
 
-def _returned(code: bytes, member: Member) -> int:
+def _returned(code: bytes, name: str) -> int:
     """Return the number that a program returns which does nothing else. Raises CompilerError."""
     if len(code) != 16 or code[:2] != bytes((MOVE, 0)):
-        message = f"{member.struct}.{member.path}: no constant in the kernel's headers"
+        message = f"{name}: no constant in the kernel's headers"
         raise CompilerError(message)
-    return int.from_bytes(code[4:8], "little")
+    return int.from_bytes(code[4:8], "little", signed=True)

@@ -5,18 +5,29 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from exporter.errors import UnsupportedKernelError
 from exporter.kernel.hooks import SAFE_WALK
-from exporter.kernel.libbpf import BtfMember, BtfType, describe, open_library
+from exporter.kernel.libbpf import BtfEnum, BtfMember, BtfType, describe, open_library
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Self
 
+T = TypeVar("T", BtfMember, BtfEnum)
 BTF: Final = Path("/sys/kernel/btf/vmlinux")
-STRUCT, UNION, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, TYPE_TAG = 4, 5, 8, 9, 10, 11, 12, 18
+STRUCT, UNION, ENUM, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, TYPE_TAG = (
+    4,
+    5,
+    6,
+    8,
+    9,
+    10,
+    11,
+    12,
+    18,
+)
 """BTF_KIND_* (include/uapi/linux/btf.h)."""
 MODIFIERS: Final = frozenset((TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG))
 """They stand before a type and change nothing about its members."""
@@ -78,6 +89,12 @@ class KernelTypes:
         bits = self._bits(found, member.split(".")) if found > 0 else None
         return None if bits is None or bits % 8 else bits // 8
 
+    def enumerator(self, enum: str, name: str) -> int | None:
+        """Return a value of an enumeration; None if the kernel does not have it."""
+        found = self._find(enum, ENUM)
+        values = self._following(found, BtfEnum) if found > 0 else ()
+        return next((one.value for one in values if self._name(one.name_off) == name), None)
+
     def _bits(self, type_id: int, path: list[str]) -> int | None:
         """Return where the member at the end of the path is, in bits."""
         for name, member_type, bits, is_field in self._members(type_id):
@@ -92,18 +109,29 @@ class KernelTypes:
 
     def _members(self, type_id: int) -> Iterator[tuple[str, int, int, bool]]:
         """Yield name, type, place in bits, and whether it is a bit field."""
-        found = self._bpf.btf__type_by_id(self._types, type_id)
-        kind = found.contents.info >> 24 & 0x1F
-        while kind in MODIFIERS:
-            found = self._bpf.btf__type_by_id(self._types, found.contents.size_or_type)
-            kind = found.contents.info >> 24 & 0x1F
-        if kind not in {STRUCT, UNION}:
+        found = self._bpf.btf__type_by_id(self._types, type_id).contents
+        while _kind(found) in MODIFIERS:
+            type_id = found.size_or_type
+            found = self._bpf.btf__type_by_id(self._types, type_id).contents
+        if _kind(found) not in {STRUCT, UNION}:
             return
-        info = found.contents.info
-        first = ctypes.addressof(found.contents) + ctypes.sizeof(BtfType)
-        for member in (BtfMember * (info & 0xFFFF)).from_address(first):
-            name = self._bpf.btf__name_by_offset(self._types, member.name_off).decode()
+        for member in self._following(type_id, BtfMember):
             bits, size = member.offset, 0
-            if info & BIT_FIELDS:
+            if found.info & BIT_FIELDS:
                 bits, size = member.offset & 0xFFFFFF, member.offset >> 24
-            yield name, member.type, bits, bool(size)
+            yield self._name(member.name_off), member.type, bits, bool(size)
+
+    def _following(self, type_id: int, kind: type[T]) -> Sequence[T]:
+        """Return what a type is made of, which follows it."""
+        found = self._bpf.btf__type_by_id(self._types, type_id).contents
+        first = ctypes.addressof(found) + ctypes.sizeof(BtfType)
+        return (kind * (found.info & 0xFFFF)).from_address(first)
+
+    def _name(self, offset: int) -> str:
+        name: bytes = self._bpf.btf__name_by_offset(self._types, offset)
+        return name.decode()
+
+
+def _kind(found: BtfType) -> int:
+    kind: int = found.info >> 24 & 0x1F
+    return kind

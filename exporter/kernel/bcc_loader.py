@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bcc loader: the portable object's source, compiled for the running kernel when it is started.
+
+For kernels without type information (BTF), where libbpf can't find the places of what is read. bcc
+compiles; tables and programs are made here, and all that is left in the end is their descriptors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+from typing import TYPE_CHECKING, Final
+
+from exporter.errors import LoadError
+from exporter.kernel import bcc_compiler, host, members
+from exporter.kernel.holding import Descriptors
+from exporter.kernel.libbpf import LoadOptions, MapOptions, describe, open_library, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from exporter.kernel.portable import Blueprint, MapShape, Program
+
+log = logging.getLogger(__name__)
+
+SOURCE: Final = "portable.bpf.c"
+LICENSE: Final = b"Dual MIT/GPL"
+LOG_SIZE: Final = 1 << 20
+MACHINES: Final = {"x86_64": "x86", "aarch64": "arm64"}
+"""As libbpf's headers call them."""
+
+
+def load(blueprint: Blueprint, *, use_types: bool = True) -> Descriptors:
+    """Compile and load. Raises KernelError, with nothing left behind.
+
+    Not `use_types`: as if the kernel had no type information, for tests.
+    """
+    host.require_capabilities("loading kernel programs")
+    places = members.find(members.ALL, use_types=use_types)
+    held = Descriptors({}, {}, {})
+    with contextlib.ExitStack() as stack:
+        stack.callback(held.close)
+        for name, shape in blueprint.maps.items():
+            held.maps[name] = _make_map(name, shape)
+        compiled = bcc_compiler.compile_programs(
+            SOURCE,
+            (bcc_compiler.sources() / SOURCE).read_text(),
+            [*_flags(blueprint, places, held.maps)],
+            kernel_source=bcc_compiler.sources() / "bcc",
+        )
+        for program in blueprint.programs:
+            if program.name in compiled.programs:
+                fd = _load_program(program, compiled.programs[program.name])
+                if fd is not None:
+                    held.programs[program.name] = fd
+        stack.pop_all()
+    log.info("bcc %s has compiled the kernel programs; places by %s", compiled.version, places.by)
+    return held
+
+
+def _flags(blueprint: Blueprint, places: members.Places, maps: Mapping[str, int]) -> Iterator[str]:
+    """Yield all that the source is not told by itself."""
+    sources = bcc_compiler.sources()
+    yield from (f"-I{sources}", "-DDIALECT_BCC", "-Wall", "-Wno-unused-function")
+    yield f"-D__TARGET_ARCH_{MACHINES[os.uname().machine]}"
+    yield from (f"-DMAP_{name}={fd}" for name, fd in maps.items())
+    yield from (f"-D{member.macro}={place}" for member, place in places.offsets.items())
+    for name, value in blueprint.settings._asdict().items():
+        if name != "fingerprint":
+            yield f"-DSETTING_{name}={int(value)}ULL"
+
+
+def _make_map(name: str, shape: MapShape) -> int:
+    """Make a table; return its descriptor."""
+    options = MapOptions(sz=ctypes.sizeof(MapOptions), map_flags=shape.flags)
+    return open_library().call(
+        *("bpf_map_create", shape.kind, name.encode(), shape.key_size, shape.value_size),
+        *(shape.entries, ctypes.byref(options)),
+        error=lambda code: LoadError(f"map {name}: {describe(code)}"),
+    )
+
+
+def _load_program(program: Program, code: bytes) -> int | None:
+    """Have the kernel verify a program; return its descriptor, or None if it can be done without.
+
+    Raises LoadError.
+    """
+    said = ctypes.create_string_buffer(LOG_SIZE)
+    options = LoadOptions(
+        sz=ctypes.sizeof(LoadOptions),
+        expected_attach_type=program.attach_type,
+        log_buf=ctypes.addressof(said),
+        log_size=LOG_SIZE,
+    )
+    fd: int = open_library().bpf_prog_load(
+        *(program.kind, program.name.encode(), LICENSE, code, len(code) // 8),
+        ctypes.byref(options),
+    )
+    if fd >= 0:
+        return fd
+    text = said.value.decode(errors="replace")
+    if program.without:
+        log.debug("program %s: %s: %s", program.name, describe(-fd), text)
+        return None
+    message = (
+        f"{SOURCE}: program {program.name}: the kernel refused it: {describe(-fd)}\n{quote(text)}"
+    )
+    raise LoadError(message.rstrip(), text)
