@@ -58,8 +58,8 @@ FIRST: Final = """\
 """
 # No header declares what a tracepoint keeps; it names the socket since this version.
 SINCE: Final = {"trace_event_raw_kfree_skb": "LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)"}
-MOVE: Final = 0xB7
-"""`r0 = immediate` (BPF_ALU64 | BPF_MOV | BPF_K)."""
+CONSTANTS: Final = frozenset((0xB7, 0x18))
+"""`r0 = immediate`, of 32 bits or 64 (BPF_ALU64 | BPF_MOV | BPF_K, BPF_LD | BPF_DW | BPF_IMM)."""
 MISTAKE: Final = re.compile(r"/virtual/main\.c:(\d+):\d+: error: ")
 
 
@@ -145,7 +145,7 @@ def _members() -> dict[str, str]:
 
 def _returned(code: bytes, name: str) -> int:
     """Return the number that a program returns which does nothing else. Raises CompilerError."""
-    if len(code) != 16 or code[:2] != bytes((MOVE, 0)):
+    if len(code) > 24 or code[0] not in CONSTANTS:
         message = f"{name}: no constant in the kernel's headers"
         raise CompilerError(message)
     return int.from_bytes(code[4:8], "little", signed=True)
