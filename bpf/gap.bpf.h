@@ -7,7 +7,7 @@
 #define NETATOP_GAP_H
 
 #include "local.bpf.h"
-#include "packet.bpf.h"
+#include "buffer.bpf.h"
 
 static __always_inline void count_for_kernel(struct sk_buff *skb, enum direction direction)
 {

@@ -16,58 +16,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
-/* include/linux/socket.h, include/uapi/linux/in.h: constants of the kernel's interface */
-#define AF_INET 2
-#define AF_INET6 10
-#define AF_PACKET 17
-#define SOCK_STREAM 1
-#define SOCK_RAW 3
-#define MSG_PEEK 0x2
-#define MSG_ERRQUEUE 0x2000
-#define IPPROTO_HOPOPTS 0
-#define IPPROTO_ICMP 1
-#define IPPROTO_TCP 6
-#define IPPROTO_UDP 17
-#define IPPROTO_ROUTING 43
-#define IPPROTO_FRAGMENT 44
-#define IPPROTO_ICMPV6 58
-#define IPPROTO_DSTOPTS 60
-#define IPPROTO_MPTCP 262
-#define ETH_P_IP 0x0800
-#define ETH_P_IPV6 0x86DD
-/* include/linux/sched.h */
-#define PF_EXITING 0x00000004
-#define PF_IO_WORKER 0x00000010
-#define PF_KTHREAD 0x00200000
-/* include/linux/sched/signal.h */
-#define SIGNAL_GROUP_EXIT 0x00000004
-/* include/net/tcp_states.h */
-#define TCP_SYN_SENT 2
-#define TCP_SYN_RECV 3
-#define TCP_TIME_WAIT 6
-#define TCP_CLOSE 7
-#define TCP_LISTEN 10
-#define TCP_NEW_SYN_RECV 12
-/* include/uapi/linux/netfilter.h */
-#define NF_ACCEPT 1
-/* include/uapi/asm-generic/errno-base.h, errno.h */
-#define EPERM 1
-#define ESRCH 3
-#define E2BIG 7
-#define EAGAIN 11
-#define EFAULT 14
-#define EEXIST 17
-#define EINVAL 22
-#define ENOPROTOOPT 92
-/* include/uapi/linux/pkt_cls.h, icmp.h, icmpv6.h */
-#define TC_ACT_UNSPEC (-1)
-#define ICMP_ECHO_REPLY 0
-#define ICMP_ECHO 8
-#define ICMPV6_ECHO 128
-#define ICMPV6_ECHO_REPLY 129
-/* include/uapi/linux/capability.h, include/linux/socket.h */
-#define CAP_NET_ADMIN 12
-#define SOL_IP 0
+#include "constants.h"
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -106,8 +55,11 @@ struct cred {
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
 	unsigned long r10;
+	unsigned long ax;
+	unsigned long cx;
 	unsigned long dx;
 	unsigned long si;
+	unsigned long di;
 	unsigned long orig_ax;
 };
 #elif defined(__TARGET_ARCH_arm64)
@@ -119,6 +71,15 @@ struct pt_regs {
 
 struct kernfs_node {
 	__u64 id;
+};
+
+/* Until Linux 5.4 */
+union kernfs_node_id___union {
+	__u64 id;
+};
+
+struct kernfs_node___union {
+	union kernfs_node_id___union id;
 };
 
 struct cgroup_subsys_state {
@@ -147,6 +108,11 @@ struct task_struct {
 	struct signal_struct *signal;
 	struct css_set *cgroups;
 	char comm[16];
+};
+
+/* Until Linux 5.4 */
+struct task_struct___real {
+	__u64 real_start_time;
 };
 
 struct ns_common {
@@ -220,7 +186,14 @@ struct socket {
 	struct file *file;
 };
 
-struct file;
+struct inode {
+	unsigned short i_mode;
+};
+
+struct file {
+	struct inode *f_inode;
+	void *private_data;
+};
 
 struct sk_buff {
 	struct sock *sk;

@@ -8,7 +8,7 @@
 #ifndef NETATOP_PACKET_H
 #define NETATOP_PACKET_H
 
-#include "kernel.h"
+#include "dialect.h"
 #include "netatop.h"
 
 static __always_inline enum protocol protocol_of(__u16 ip_protocol)
@@ -101,22 +101,6 @@ static __always_inline __u32 header_length(const void *packet, read_packet read)
 	if (found.protocol == IPPROTO_TCP)
 		read(packet, found.offset + 12, &data_offset, sizeof(data_offset));
 	return found.offset + (data_offset >> 4) * 4;
-}
-
-/* The same as skb_traffic, where a program is given the kernel's own buffer. */
-static __always_inline struct traffic buffer_traffic(struct sk_buff *skb,
-						     const unsigned char *ip_header)
-{
-	const struct skb_shared_info *shared = (void *)(skb->head + skb->end);
-	/* What is left, and what came before it, if the headers were pulled. */
-	struct traffic traffic = {1, skb->len + (skb->data - ip_header)};
-	__u16 segments = BPF_CORE_READ(shared, gso_segs);
-
-	if (segments > 1) {
-		traffic.packets = segments;
-		traffic.bytes += (__u64)(segments - 1) * header_length(ip_header, read_memory);
-	}
-	return traffic;
 }
 
 /* The usual headers are there to be looked at; for others the helper is asked. */

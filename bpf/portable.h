@@ -35,7 +35,7 @@ struct socket_meter {
 	__u16 family;
 	__u16 protocol; /* enum protocol; valid if `known` */
 	__u8 known;
-	__u8 raw;	/* packets are of any protocol: none waits here */
+	__u8 raw; /* packets are of any protocol: none waits here */
 	__u8 tcp;
 	__u8 listens;
 	__u32 remote[DIRECTIONS]; /* class of what waits */
@@ -69,7 +69,7 @@ struct portable_settings {
 	__u32 cgroup_level;  /* of the cgroup that the programs are attached to */
 	__u32 count_remotes;
 	__u64 cgroup_id;
-	__u32 know_sender;     /* of a datagram, when the call has ended only: it waits until then */
+	__u32 know_sender; /* of a datagram, when the call has ended only: it waits until then */
 	__u32 know_tcp_sender; /* before the segment leaves */
 };
 

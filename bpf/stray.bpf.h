@@ -5,7 +5,7 @@
 
 #include "account.bpf.h"
 #include "local.bpf.h"
-#include "packet.bpf.h"
+#include "buffer.bpf.h"
 #include "task.bpf.h"
 
 static __always_inline bool is_inet(struct sock *sk)

@@ -4,12 +4,8 @@
 #define NETATOP_TASK_H
 
 #include "account.bpf.h"
+#include "identity.bpf.h"
 #include "living.bpf.h"
-
-static __always_inline __u64 identity_of(__u32 pid, __u64 start_time_ns)
-{
-	return start_time_ns >> IDENTITY_START_SHIFT << (IDENTITY_PID_BITS + 1) | pid;
-}
 
 /* The group leader's start: exec in another thread hands the leader's pid and start over to it. */
 static __always_inline __u64 process_identity(struct task_struct *task)
