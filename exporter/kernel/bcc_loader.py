@@ -17,6 +17,7 @@ from exporter.errors import LoadError
 from exporter.kernel import bcc_compiler, host, members
 from exporter.kernel.holding import Descriptors
 from exporter.kernel.libbpf import LoadOptions, MapOptions, describe, open_library, quote
+from exporter.kernel.portable import ProgramType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 SOURCE: Final = "portable.bpf.c"
 LICENSE: Final = b"Dual MIT/GPL"
 LOG_SIZE: Final = 1 << 20
+READ, READ_STR, READ_KERNEL, BOOT_CLOCK = 4, 45, 113, 125
+"""enum bpf_func_id: bpf_probe_read(), ..., bpf_ktime_get_boot_ns() (include/uapi/linux/bpf.h)."""
 MACHINES: Final = {"x86_64": "x86", "aarch64": "arm64"}
 """As libbpf's headers call them."""
 
@@ -38,7 +41,7 @@ def load(blueprint: Blueprint, *, use_types: bool = True) -> Descriptors:
     Not `use_types`: as if the kernel had no type information, for tests.
     """
     host.require_capabilities("loading kernel programs")
-    places = members.find(members.ALL, use_types=use_types)
+    places = members.find(use_types=use_types)
     held = Descriptors({}, {}, {})
     with contextlib.ExitStack() as stack:
         stack.callback(held.close)
@@ -63,13 +66,27 @@ def load(blueprint: Blueprint, *, use_types: bool = True) -> Descriptors:
 def _flags(blueprint: Blueprint, places: members.Places, maps: Mapping[str, int]) -> Iterator[str]:
     """Yield all that the source is not told by itself."""
     sources = bcc_compiler.sources()
-    yield from (f"-I{sources}", "-DDIALECT_BCC", "-Wall", "-Wno-unused-function")
+    yield from (f"-I{sources}", "-DNETATOP_BCC", "-Wall", "-Werror", "-Wno-unused-function")
     yield f"-D__TARGET_ARCH_{MACHINES[os.uname().machine]}"
+    yield from ("-include", str(sources / "bcc" / "helpers.h"))
     yield from (f"-DMAP_{name}={fd}" for name, fd in maps.items())
-    yield from (f"-D{member.macro}={place}" for member, place in places.offsets.items())
+    yield from (f"-D{macro}={place}" for macro, place in places.macros.items())
+    yield from (f"-DSETTING_{name}={value}ULL" for name, value in _settings(blueprint))
+    yield f"-DHAS_BOOT_CLOCK={int(_has_helper(BOOT_CLOCK))}"
+    if not _has_helper(READ_KERNEL):
+        yield from (f"-DREAD_KERNEL={READ}", f"-DREAD_KERNEL_STR={READ_STR}")
+
+
+def _settings(blueprint: Blueprint) -> Iterator[tuple[str, int]]:
     for name, value in blueprint.settings._asdict().items():
         if name != "fingerprint":
-            yield f"-DSETTING_{name}={int(value)}ULL"
+            yield name, int(value)
+
+
+def _has_helper(number: int) -> bool:
+    """Tell whether tracing programs can call it."""
+    found: int = open_library().libbpf_probe_bpf_helper(ProgramType.RAW_TRACEPOINT, number, None)
+    return found == 1
 
 
 def _make_map(name: str, shape: MapShape) -> int:
