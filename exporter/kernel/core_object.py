@@ -49,6 +49,10 @@ ANSWER_AND_READ: Final = 2
 """As bpf/netatop.h has it."""
 
 
+LAYOUTS: Final = ("main", "portable")
+"""Kernel objects: of the second, sockets are known by their cookie (portable.py)."""
+
+
 class Options(NamedTuple):
     """What can be chosen before the programs are loaded."""
 
@@ -79,6 +83,10 @@ class Options(NamedTuple):
     pin_path: str | None = None
     """A directory of a bpf file system: everything stays there, for the next to take over."""
     object_path: Path = OBJECT
+    layout: str = ""
+    """One of LAYOUTS; empty: the first that this kernel takes. A test names one."""
+    owners: str = ""
+    """Of the portable object: the set of hooks (portable.OWNERS); empty: the best that works."""
 
 
 class CoreObject:

@@ -15,6 +15,8 @@ from exporter.errors import UnsupportedKernelError
 
 SYS_BPF: Final = {"x86_64": 321, "aarch64": 280}
 """bpf(2); everything else is called by a name of the C library, or by a number that all have."""
+SYS_PERF_EVENT_OPEN: Final = {"x86_64": 298, "aarch64": 241}
+"""perf_event_open(2), likewise."""
 
 
 def check() -> None:

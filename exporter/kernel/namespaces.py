@@ -93,7 +93,7 @@ class NamespaceLinks:
         failures: dict[str, list[int]] = {}
         for inode in inodes:
             try:
-                if inode == own() or _enter(self._used_by[inode], inode):
+                if inode == own() or enter(self._used_by[inode], inode):
                     self._links[inode] = self._attach()
             except OSError as error:
                 failures.setdefault(error.strerror or str(error), []).append(inode)
@@ -140,7 +140,7 @@ def _inode(path: str) -> int | None:
         return None
 
 
-def _enter(path: str, inode: int) -> bool:
+def enter(path: str, inode: int) -> bool:
     """Move the calling thread (setns(2)). False: the namespace has gone meanwhile."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

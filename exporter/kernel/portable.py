@@ -3,8 +3,8 @@
 
 For kernels on which the main object can't work. One source, bpf/portable.bpf.c, in two dialects
 (bpf/dialect.h): compiled beforehand for libbpf, or by bcc at start. A loader is a function that
-takes a Blueprint and returns Descriptors: all of its tables, made with these sizes, and its programs,
-loaded; it attaches nothing. PortableTracer does the rest with system calls.
+takes a Blueprint and returns Descriptors: all of its tables, made with these sizes, and its
+programs, loaded; it attaches nothing. PortableTracer does the rest with system calls.
 """
 
 from __future__ import annotations
@@ -152,6 +152,10 @@ NO_SENDERS: Final = "a socket that is handed on keeps its former sender"
 NO_RECEIVERS: Final = "a socket that is handed on keeps its former receiver"
 NO_PACKET_SOCKETS: Final = "packet sockets are not counted"
 NO_USE: Final = "a UDP socket that is handed on keeps its former owner"
+ONLY_CGROUPS: Final = (
+    "a TCP socket that is accepted or handed on stays with who listened or connected (neither "
+    "kprobes nor the tracepoint sock_send_length of Linux 6.3)"
+)
 FIRST_SEND: Final = "what a TCP socket sends in a new user's first call goes to the former one"
 
 LIVES: Final = (
@@ -192,9 +196,6 @@ PACKETS: Final = (
 )
 """Attached last: owners are known before the first packet is counted."""
 
-TCP_ENTRY: Final = Program(
-    *("enter_tcp_send", ProgramType.KPROBE, Hook.KPROBE, ("tcp_sendmsg",)), without=FIRST_SEND
-)
 USES: Final = {
     "tracepoint": (
         Program(

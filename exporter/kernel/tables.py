@@ -66,6 +66,8 @@ class Table:
             code = -self._bpf.bpf_map_lookup_batch(
                 self._fd, cursor_in, cursor, keys, values, ctypes.byref(count), None
             )
+            if code in NO_SUCH_COMMAND and cursor_in is None:  # before 5.6
+                return self._read_each()
             if code not in {0, errno.ENOENT}:
                 raise self._failed("reading a batch")(code)
             done = code == errno.ENOENT
@@ -73,6 +75,25 @@ class Table:
             all_values += memoryview(values)[: count.value * self._value_size]
             cursor_in = cursor
         return memoryview(all_keys), memoryview(all_values)
+
+    def _read_each(self) -> tuple[memoryview, memoryview]:
+        """Do the same one by one; an entry that goes meanwhile may have all come again."""
+        found: dict[bytes, bytes] = {}
+        key = ctypes.create_string_buffer(self._key_size)
+        value = ctypes.create_string_buffer(self._value_size)
+        before: ctypes.Array[ctypes.c_char] | None = None
+        while not self._bpf.bpf_map_get_next_key(self._fd, before, key):
+            if not self._bpf.bpf_map_lookup_elem(self._fd, key, value):
+                found[key.raw] = value.raw
+            before = key
+        return memoryview(b"".join(found)), memoryview(b"".join(found.values()))
+
+    def write(self, key: bytes, value: bytes) -> None:
+        """Set an entry."""
+        self._bpf.call(
+            *("bpf_map_update_elem", self._fd, key, value, 0),
+            error=self._failed("writing an entry"),
+        )
 
     def read_one(self) -> bytes:
         """Return the value of the only entry of an array."""
