@@ -39,7 +39,7 @@ from exporter.collector import Collector
 from exporter.config import document, flags
 from exporter.errors import ConfigError, NetatopError, StateError
 from exporter.http import Server
-from exporter.kernel import host, layouts, loader
+from exporter.kernel import choice, host, layouts
 from exporter.kernel.core_object import Options
 from exporter.kernel.exit_list import ExitList
 from exporter.kernel.pins import Pins
@@ -609,7 +609,7 @@ def serve(parsed: argparse.Namespace) -> int:
     options = _options(chosen, settings)
     # What all threads have is settled here, before there is one.
     loading = privileges.load(
-        functools.partial(loader.trace, options, chosen.loader),
+        functools.partial(choice.open_tracer, options, chosen.loader),
         None if chosen.keep_capabilities else privileges.needs(options, _places(chosen, settings)),
     )
     with (
@@ -675,7 +675,7 @@ def once(parsed: argparse.Namespace) -> int:
     """Print one exposition."""
     chosen = _flags(parsed)
     settings = reload.settings(chosen)
-    with loader.trace(_options(chosen, settings), chosen.loader) as tracer:
+    with choice.open_tracer(_options(chosen, settings), chosen.loader) as tracer:
         collector = _collector(tracer, settings)
         time.sleep(parsed.seconds)
         sys.stdout.buffer.write(collector.expose())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter import __version__, privileges, self_test
 from exporter.errors import KernelError
-from exporter.kernel import capabilities, cgroups, features, host, libbpf, loader
+from exporter.kernel import capabilities, cgroups, choice, features, host, libbpf
 from exporter.kernel.features import Answer, Feature
 from exporter.kernel.types import BTF
 
@@ -27,10 +27,10 @@ class Examination(NamedTuple):
     works: bool
 
 
-def examine(options: Options, places: Iterable[str] = (), choice: str = loader.AUTO) -> Examination:
+def examine(options: Options, places: Iterable[str] = (), loader: str = choice.AUTO) -> Examination:
     """Ask for everything, then try what `serve` does, for a moment.
 
-    places: where files are to be made and removed; choice: of a loader.
+    places: where files are to be made and removed; loader: the choice.
     """
     versions = f"Linux {host.kernel_release()} {platform.machine()}, Python {PYTHON}"
     lines = [f"netatop-exporter {__version__}, {versions}"]
@@ -40,7 +40,7 @@ def examine(options: Options, places: Iterable[str] = (), choice: str = loader.A
         lines += [_line(feature) for feature in found if feature.needed is needed]
     lines.append("")
     try:
-        with loader.trace(options, choice) as tracer:
+        with choice.open_tracer(options, loader) as tracer:
             attached = [program.name for program in tracer.programs() if program.attached]
             taken, owners = tracer.loader, tracer.owners
             verdict = None if options.cgroup_path else self_test.run(tracer)

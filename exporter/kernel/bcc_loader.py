@@ -9,24 +9,35 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import logging
 import os
+import re
+import time
 from typing import TYPE_CHECKING, Final
 
 from exporter.errors import LoadError
-from exporter.kernel import bcc_compiler, host, members
+from exporter.kernel import bcc_compiler, members
 from exporter.kernel.holding import Descriptors
 from exporter.kernel.libbpf import LoadOptions, MapOptions, describe, open_library, quote
 from exporter.kernel.portable import ProgramType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
+    from exporter.kernel.bcc_compiler import Compiled
+    from exporter.kernel.members import Places
     from exporter.kernel.portable import Blueprint, MapShape, Program
 
 log = logging.getLogger(__name__)
 
 SOURCE: Final = "portable.bpf.c"
+PROGRAM: Final = re.compile(
+    r'^SEC\("[^"]*"\)\nint (?P<name>\w+)\(.*?^\}\n', re.MULTILINE | re.DOTALL
+)
+"""A program in the source, as clang-format leaves it."""
+LOAD_64, PSEUDO_MAP_FD = 0x18, 1
+"""A load of 64 bits, and what says that it is of a map (BPF_PSEUDO_MAP_FD)."""
 LICENSE: Final = b"Dual MIT/GPL"
 LOG_SIZE: Final = 1 << 20
 READ, READ_STR, READ_KERNEL, BOOT_CLOCK = 4, 45, 113, 125
@@ -40,41 +51,67 @@ def load(blueprint: Blueprint, *, use_types: bool = True) -> Descriptors:
 
     Not `use_types`: as if the kernel had no type information, for tests.
     """
-    host.require_capabilities("loading kernel programs")
-    places = members.find(use_types=use_types)
+    compiled = _compile(
+        frozenset(program.name for program in blueprint.programs),
+        tuple(_flags(blueprint, members.find(use_types=use_types))),
+    )
+    numbers = [*blueprint.maps]
     held = Descriptors({}, {}, {})
     with contextlib.ExitStack() as stack:
         stack.callback(held.close)
         for name, shape in blueprint.maps.items():
             held.maps[name] = _make_map(name, shape)
-        compiled = bcc_compiler.compile_programs(
-            SOURCE,
-            (bcc_compiler.sources() / SOURCE).read_text(),
-            [*_flags(blueprint, places, held.maps)],
-            kernel_source=bcc_compiler.sources() / "bcc",
-        )
         for program in blueprint.programs:
             if program.name in compiled.programs:
-                fd = _load_program(program, compiled.programs[program.name])
+                code = _with_maps(
+                    compiled.programs[program.name], [held.maps[name] for name in numbers]
+                )
+                fd = _load_program(program, code)
                 if fd is not None:
                     held.programs[program.name] = fd
         stack.pop_all()
-    log.info("bcc %s has compiled the kernel programs; places by %s", compiled.version, places.by)
     return held
 
 
-def _flags(blueprint: Blueprint, places: members.Places, maps: Mapping[str, int]) -> Iterator[str]:
-    """Yield all that the source is not told by itself."""
+@functools.lru_cache(maxsize=4)
+def _compile(names: frozenset[str], flags: tuple[str, ...]) -> Compiled:
+    """Compile the programs with these names, and no other: each takes its time."""
     sources = bcc_compiler.sources()
-    yield from (f"-I{sources}", "-DNETATOP_BCC", "-Wall", "-Werror", "-Wno-unused-function")
+    text = PROGRAM.sub(
+        lambda found: found[0] if found["name"] in names else "", (sources / SOURCE).read_text()
+    )
+    begun = time.monotonic()
+    compiled = bcc_compiler.compile_programs(SOURCE, text, flags, kernel_source=sources / "bcc")
+    log.info(
+        "bcc %s has compiled %d kernel programs in %.1f s",
+        *(compiled.version, len(compiled.programs), time.monotonic() - begun),
+    )
+    return compiled
+
+
+def _flags(blueprint: Blueprint, places: Places) -> Iterator[str]:
+    """Yield all that the source does not say by itself."""
+    sources = bcc_compiler.sources()
+    yield from (f"-I{sources}", "-include", str(sources / "bcc" / "helpers.h"), "-DNETATOP_BCC")
+    yield from ("-g0", "-Wall", "-Werror", "-Wno-unused-function")
     yield f"-D__TARGET_ARCH_{MACHINES[os.uname().machine]}"
-    yield from ("-include", str(sources / "bcc" / "helpers.h"))
-    yield from (f"-DMAP_{name}={fd}" for name, fd in maps.items())
+    # Not descriptors, but which of the tables it is: so what was compiled is good for others, too.
+    yield from (f"-DMAP_{name}={number}" for number, name in enumerate(blueprint.maps))
     yield from (f"-D{macro}={place}" for macro, place in places.macros.items())
     yield from (f"-DSETTING_{name}={value}ULL" for name, value in _settings(blueprint))
     yield f"-DHAS_BOOT_CLOCK={int(_has_helper(BOOT_CLOCK))}"
     if not _has_helper(READ_KERNEL):
         yield from (f"-DREAD_KERNEL={READ}", f"-DREAD_KERNEL_STR={READ_STR}")
+
+
+def _with_maps(code: bytes, fds: list[int]) -> bytes:
+    """Return a program with descriptors in place of the numbers of its tables."""
+    linked = bytearray(code)
+    for at in range(0, len(code), 8):
+        if code[at] == LOAD_64 and code[at + 1] >> 4 == PSEUDO_MAP_FD:
+            number = int.from_bytes(code[at + 4 : at + 8], "little")
+            linked[at + 4 : at + 8] = fds[number].to_bytes(4, "little")
+    return bytes(linked)
 
 
 def _settings(blueprint: Blueprint) -> Iterator[tuple[str, int]]:

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Final
 
 from exporter import model
 from exporter.errors import AttachError, KernelError, MapReadError
-from exporter.kernel import attaching, cgroups, decode, host, layouts, portable, remotes, socket_diag
+from exporter.kernel import (
+    attaching,
+    cgroups,
+    decode,
+    host,
+    layouts,
+    portable,
+    remotes,
+    socket_diag,
+)
 from exporter.kernel.cgroup_paths import CgroupPaths
 from exporter.kernel.holding import program_info
 from exporter.kernel.hooks import NO_PAYLOAD, UNSEEN_KERNEL
@@ -362,8 +371,7 @@ def draw(options: Options, owners: str, cgroup: Cgroup) -> Blueprint:
             count_remotes=bool(options.remotes),
             cgroup_id=cgroup.cgroup_id,
             know_sender=by_tracepoint,
-            know_tcp_sender=not by_tracepoint
-            or attaching.has_raw_tracepoint("tcp_sendmsg_locked"),
+            know_tcp_sender=not by_tracepoint or attaching.has_raw_tracepoint("tcp_sendmsg_locked"),
         ),
         maps=portable.maps(options.max_tasks, len(options.remotes)),
         programs=tuple(

@@ -125,7 +125,8 @@ class KernelTypes:
         """Return what a type is made of, which follows it."""
         found = self._bpf.btf__type_by_id(self._types, type_id).contents
         first = ctypes.addressof(found) + ctypes.sizeof(BtfType)
-        return (kind * (found.info & 0xFFFF)).from_address(first)
+        items: Sequence[T] = (kind * (found.info & 0xFFFF)).from_address(first)
+        return items
 
     def _name(self, offset: int) -> str:
         name: bytes = self._bpf.btf__name_by_offset(self._types, offset)
