@@ -54,7 +54,7 @@ int own_created(struct bpf_sock *sk)
 		claim(bpf_get_socket_cookie(sk), bpf_get_current_task(), USER_CREATOR);
 
 	if (meter)
-		describe(meter, sk);
+		describe_kind(meter, sk);
 	return 1;
 }
 

@@ -390,14 +390,21 @@ static __always_inline __u32 skb_remote(struct __sk_buff *skb, __u32 direction)
 	return entry ? *entry & (REMOTES - 1) : REMOTE_UNKNOWN;
 }
 
-static __always_inline void describe(struct socket_meter *meter, struct bpf_sock *sk)
+/* All that can be read of a socket while it is being created. */
+static __always_inline void describe_kind(struct socket_meter *meter, struct bpf_sock *sk)
 {
-	__u32 *local = (__u32 *)meter->local_address, *remote = (__u32 *)meter->remote_address;
-
 	meter->protocol = protocol_of(sk->protocol);
 	meter->raw = sk->type == SOCK_RAW;
 	meter->tcp = sk->type == SOCK_STREAM && sk->protocol == IPPROTO_TCP;
 	meter->family = sk->family;
+	meter->known = 1;
+}
+
+static __always_inline void describe(struct socket_meter *meter, struct bpf_sock *sk)
+{
+	__u32 *local = (__u32 *)meter->local_address, *remote = (__u32 *)meter->remote_address;
+
+	describe_kind(meter, sk);
 	meter->local_port = sk->src_port;
 	meter->remote_port = bpf_ntohs(sk->dst_port);
 	if (sk->family == AF_INET) {
@@ -413,7 +420,6 @@ static __always_inline void describe(struct socket_meter *meter, struct bpf_sock
 		remote[2] = sk->dst_ip6[2];
 		remote[3] = sk->dst_ip6[3];
 	}
-	meter->known = 1;
 }
 
 /*
