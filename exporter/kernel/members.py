@@ -16,7 +16,7 @@ from exporter.kernel import bcc_compiler, kernel_headers
 from exporter.kernel.types import KernelTypes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 class Member(NamedTuple):
@@ -56,8 +56,15 @@ FIRST: Final = """\
 #include <net/dropreason.h>
 #endif
 """
-# No header declares what a tracepoint keeps; it names the socket since this version.
-SINCE: Final = {"trace_event_raw_kfree_skb": "LINUX_VERSION_CODE >= KERNEL_VERSION(6, 11, 0)"}
+SINCE: Final = {
+    "OFFSET_signal_exec_task": (5, 16),
+    "OFFSET_freed_sk": (6, 11),
+    "DROP_NO_SOCKET": (5, 17),
+    "DROP_NO_PROTOCOL": (5, 17),
+}
+"""Not looked for in headers of a Linux before: each failure is another run of the compiler."""
+UNDECLARED: Final = {"trace_event_raw_kfree_skb": 0}
+"""No header declares what a tracepoint keeps; that it is there is all that is asked."""
 CONSTANTS: Final = frozenset((0xB7, 0x18))
 """`r0 = immediate`, of 32 bits or 64 (BPF_ALU64 | BPF_MOV | BPF_K, BPF_LD | BPF_DW | BPF_IMM)."""
 MISTAKE: Final = re.compile(r"/virtual/main\.c:(\d+):\d+: error: ")
@@ -111,36 +118,44 @@ def from_types() -> dict[str, int]:
 def from_headers() -> Mapping[str, int]:
     """Ask the kernel's headers. Raises CompilerError."""
     wanted = {**_members(), **REASONS}
-    first = [*FIRST.splitlines(), *(f"#include <{header}>" for header in HEADERS)]
     with kernel_headers.prepared() as place:
         while True:
-            lines = [
-                f"int {macro}(void *ctx) {{ return {value}; }}" for macro, value in wanted.items()
-            ]
+            lines = [*_source(wanted)]
+            text = "".join(f"{line}\n" for line, _ in lines)
             try:
                 compiled = bcc_compiler.compile_programs(
-                    "kernel headers", "\n".join((*first, *lines, "")), FLAGS, kernel_source=place
+                    "kernel headers", text, FLAGS, kernel_source=place
                 )
+                break
             except CompilerError as error:
                 # What the kernel does not have is a mistake in that line alone.
-                wrong = {int(line) - len(first) - 1 for line in MISTAKE.findall(error.log)}
-                if not wrong or min(wrong) < 0:
+                wrong = {lines[int(line) - 1][1] for line in MISTAKE.findall(error.log)}
+                if not wrong or "" in wrong:
                     raise
-                wanted = {m: v for n, (m, v) in enumerate(wanted.items()) if n not in wrong}
-            else:
-                break
+                wanted = {macro: how for macro, how in wanted.items() if macro not in wrong}
     known = dict.fromkeys((*_members(), *REASONS), NOT_THERE)
-    return known | {macro: _returned(compiled.programs[macro], macro) for macro in wanted}
+    return known | {macro: _returned(code, macro) for macro, code in compiled.programs.items()}
 
 
 def _members() -> dict[str, str]:
     """Return what says in C where each is."""
     return {
-        f"OFFSET_{member.name}": f"{SINCE[member.struct]} ? 0 : {NOT_THERE}"
-        if member.struct in SINCE
+        f"OFFSET_{member.name}": f"{UNDECLARED[member.struct]}"
+        if member.struct in UNDECLARED
         else f"__builtin_offsetof(struct {member.struct}, {member.path})"
         for member in listed()
     }
+
+
+def _source(wanted: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield lines of C, each with the macro that it is about; empty: with none."""
+    for line in (*FIRST.splitlines(), *(f"#include <{header}>" for header in HEADERS)):
+        yield line, ""
+    for macro, value in wanted.items():
+        major, minor = SINCE.get(macro, (0, 0))
+        yield f"#if LINUX_VERSION_CODE >= KERNEL_VERSION({major}, {minor}, 0)", ""
+        yield f"int {macro}(void *ctx) {{ return {value}; }}", macro
+        yield "#endif", ""
 
 
 def _returned(code: bytes, name: str) -> int:
