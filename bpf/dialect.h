@@ -8,6 +8,7 @@
  *	OFFSET_<name>		a member of members.h
  *	DROP_NO_SOCKET, DROP_NO_PROTOCOL	of enum skb_drop_reason; -1 if there is none
  *	HAS_BOOT_CLOCK		the kernel has bpf_ktime_get_boot_ns() (Linux 5.8)
+ *	KERNEL_SOCK_BYTE, KERNEL_SOCK_BIT	where struct sock has sk_kern_sock; -1 if that is not known
  */
 #ifndef NETATOP_DIALECT_H
 #define NETATOP_DIALECT_H
@@ -65,6 +66,23 @@ static __always_inline __u64 task_start(__u64 task)
 static __always_inline __u64 node_id(__u64 node)
 {
 	return read_node_id(node);
+}
+
+/* The kernel made it for itself. */
+static __always_inline bool is_kern_sock(__u64 sk)
+{
+	__u8 byte = 0;
+
+	if (KERNEL_SOCK_BYTE < 0)
+		return false;
+	bpf_probe_read_kernel(&byte, sizeof(byte), (void *)(sk + KERNEL_SOCK_BYTE));
+	return byte >> KERNEL_SOCK_BIT & 1;
+}
+
+/* Programs of every kind may read the kernel's memory (Linux 5.8). */
+static __always_inline bool reads_in_packets(void)
+{
+	return HAS_BOOT_CLOCK;
 }
 
 static __always_inline __u64 since_boot(void)
@@ -142,6 +160,20 @@ static __always_inline __u64 node_id(__u64 node)
 		return read_node_id(node);
 	bpf_core_read(&id, sizeof(id), &older->id);
 	return id;
+}
+
+/* The kernel made it for itself. */
+static __always_inline bool is_kern_sock(__u64 sk)
+{
+	struct sock *typed = (void *)sk;
+
+	return BPF_CORE_READ_BITFIELD_PROBED(typed, sk_kern_sock);
+}
+
+/* Programs of every kind may read the kernel's memory (Linux 5.8). */
+static __always_inline bool reads_in_packets(void)
+{
+	return bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_ktime_get_boot_ns);
 }
 
 static __always_inline __u64 since_boot(void)

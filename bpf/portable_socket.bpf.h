@@ -455,12 +455,23 @@ static __always_inline void let_wait(struct socket_meter *meter, __u32 direction
 		move(meter);
 }
 
+/* The verifier permits no arithmetic with a socket's address: it is copied where it takes it for a number. */
+static __always_inline bool is_kernels(struct bpf_sock *sk)
+{
+	__u64 address = 0;
+
+	if (!reads_in_packets())
+		return false;
+	bpf_probe_read_kernel(&address, sizeof(address), &sk);
+	return is_kern_sock(address);
+}
+
 static __always_inline int count(struct __sk_buff *skb, enum direction direction)
 {
 	struct traffic traffic = skb_traffic(skb);
 	struct bpf_sock *sk = skb->sk;
 	struct socket_meter *meter;
-	__u32 remote;
+	__u32 remote, protocol;
 	__u64 user;
 
 	if (sk)
@@ -475,13 +486,17 @@ static __always_inline int count(struct __sk_buff *skb, enum direction direction
 	if (!meter->known || meter->local_port != sk->src_port ||
 	    meter->remote_port != bpf_ntohs(sk->dst_port))
 		describe(meter, sk);
-	remote = skb_remote(skb, direction);
 	user = user_of(meter, direction);
+	protocol = meter->raw ? skb_protocol(skb) : meter->protocol;
+	if (!user && is_kernels(sk)) {
+		account_unidentified(REASON_KERNEL, protocol, direction, traffic);
+		return 1;
+	}
+	remote = skb_remote(skb, direction);
 	if (waits(meter, direction, user))
 		let_wait(meter, direction, traffic, remote);
 	else
-		give(meter, user, meter->raw ? skb_protocol(skb) : meter->protocol, direction,
-		     traffic, remote);
+		give(meter, user, protocol, direction, traffic, remote);
 	return 1; /* let it pass */
 }
 

@@ -8,9 +8,13 @@ parameters, as `needs("netfilter", family=6)`, only the test with these needs it
 from __future__ import annotations
 
 import functools
+import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.errors import UnsupportedKernelError
+from exporter.kernel import portable
+from exporter.kernel.core_object import Options
+from exporter.kernel.features import Answer, Probes
 from exporter.kernel.hooks import NO_PAYLOAD, UNSEEN_KERNEL
 from exporter.kernel.types import KernelTypes
 
@@ -19,6 +23,10 @@ if TYPE_CHECKING:
 
     import pytest
 
+LAYOUT: Final = os.environ.get("NETATOP_LAYOUT", "")
+"""The kernel object that the tests are for (core_object.LAYOUTS); empty: what the kernel takes."""
+OWNERS: Final = os.environ.get("NETATOP_OWNERS", "")
+"""Of the portable object, the set of hooks (portable.OWNERS); likewise."""
 LOSS: Final = "loss: "
 """How the reason of such a skip begins."""
 
@@ -31,10 +39,38 @@ class Need(NamedTuple):
     """What is lost without it."""
 
 
+def chosen(options: Options) -> Options:
+    """Return these options for the kernel object that the tests are for."""
+    return options._replace(layout=LAYOUT, owners=OWNERS)
+
+
+@functools.cache
+def is_portable() -> bool:
+    """Tell whether it is the portable object."""
+    return LAYOUT == "portable" or (
+        not LAYOUT and Probes().atomics().answer is Answer.NOT_THERE
+    )
+
+
+def _of_main(is_there: Callable[[KernelTypes], bool]) -> Callable[[KernelTypes], bool]:
+    """Make what the portable object does not have, whatever the kernel has."""
+    return lambda types: not is_portable() and is_there(types)
+
+
 NEEDS: Final = {
-    "netfilter": Need(KernelTypes.has_netfilter_links, UNSEEN_KERNEL),
-    "payload": Need(KernelTypes.has_payload, NO_PAYLOAD),
+    "netfilter": Need(_of_main(KernelTypes.has_netfilter_links), UNSEEN_KERNEL),
+    "payload": Need(_of_main(KernelTypes.has_payload), NO_PAYLOAD),
 }
+
+
+@functools.cache
+def filters_unopened() -> bool:
+    """Tell whether socket filters see what is sent for a connection that is not open, over IPv6.
+
+    They do on kernels that have netfilter links, and perhaps on some before.
+    """
+    with KernelTypes() as types:
+        return types.has_netfilter_links()
 
 
 @functools.cache

@@ -23,6 +23,7 @@ import pytest
 
 from exporter import model
 from exporter.kernel import cgroups, namespaces
+from exporter.kernel.choice import open_tracer
 from exporter.kernel.core_loader import CoreTracer, Options
 from exporter.kernel.succession import HOSTS
 from tests import needs
@@ -121,7 +122,11 @@ class Lab:
 
     def trace(self, options: Options | None = None) -> None:
         """Load and attach the programs."""
-        tracer = self._stack.enter_context(CoreTracer(options or Options()))
+        chosen = needs.chosen(options or Options())
+        tracer = self._stack.enter_context(open_tracer(chosen))
+        self.tracer = tracer
+        if not isinstance(tracer, CoreTracer):
+            return
         # What the kernel itself does in the initial namespace, it does for others.
         if tracer._held.namespaces.count:
             tracer._held.namespaces._let_go(namespaces.own())
@@ -129,7 +134,6 @@ class Lab:
             for pinned in (tracer._pins.current.path / "links").iterdir():
                 if pinned.name.startswith(HOSTS):
                     pinned.unlink()
-        self.tracer = tracer
 
     def start(self, function: Callable[..., None], *arguments: Any, at: End) -> Process:
         """Start a process at one end of the cable."""
@@ -233,7 +237,7 @@ def open_lab(
         if single_packets:
             for end in ends:
                 end.carry_single_packets()
-        rules = (*(() if needs.is_there("netfilter") else UNSEEN), *EVERYTHING)
+        rules = (*(() if needs.filters_unopened() else UNSEEN), *EVERYTHING)
         witnesses = {
             end.namespace: stack.enter_context(witness(end.namespace, rules)) for end in ends
         }

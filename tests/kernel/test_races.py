@@ -46,6 +46,7 @@ def test_udp_close_under_flood(lab: Lab, family: int, sockets: int, groups: int)
     assert readable(passed.unidentified["no_owner"]) == {}
 
 
+@pytest.mark.needs("netfilter")
 def test_tcp_close_in_flight(lab: Lab, family: int) -> None:
     """Connections are closed and reset by both sides while data is under way."""
     address = lab.right.address(family)
@@ -120,6 +121,7 @@ def test_owner_changes_under_load(lab: Lab, family: int) -> None:
     assert sum(model.pick(c, "udp", "transmit", "packets") for c in sent) == 2 * datagrams
 
 
+@pytest.mark.needs("netfilter")
 def test_everything_at_once(lab: Lab, family: int) -> None:
     """Connections, floods, sockets and processes that come and go, all settled all the time."""
     address, back = lab.right.address(family), lab.left.address(family)
