@@ -27,6 +27,8 @@ LAYOUT: Final = os.environ.get("NETATOP_LAYOUT", "")
 """The kernel object that the tests are for (core_object.LAYOUTS); empty: what the kernel takes."""
 OWNERS: Final = os.environ.get("NETATOP_OWNERS", "")
 """Of the portable object, the set of hooks (portable.OWNERS); likewise."""
+LOADER: Final = os.environ.get("NETATOP_LOADER", "core")
+"""Whom the tests are for (config.flags.LOADERS)."""
 LOSS: Final = "loss: "
 """How the reason of such a skip begins."""
 
@@ -47,8 +49,10 @@ def chosen(options: Options) -> Options:
 @functools.cache
 def is_portable() -> bool:
     """Tell whether it is the portable object."""
-    return LAYOUT == "portable" or (
-        not LAYOUT and Probes().atomics().answer is Answer.NOT_THERE
+    return (
+        LAYOUT == "portable"
+        or LOADER == "bcc"
+        or (not LAYOUT and Probes().atomics().answer is Answer.NOT_THERE)
     )
 
 
@@ -69,8 +73,11 @@ def filters_unopened() -> bool:
 
     They do on kernels that have netfilter links, and perhaps on some before.
     """
-    with KernelTypes() as types:
-        return types.has_netfilter_links()
+    try:
+        with KernelTypes() as types:
+            return types.has_netfilter_links()
+    except UnsupportedKernelError:
+        return False
 
 
 @functools.cache
@@ -80,7 +87,7 @@ def is_there(name: str) -> bool:
         with KernelTypes() as types:
             return NEEDS[name].is_there(types)
     except UnsupportedKernelError:
-        return True
+        return not is_portable()
 
 
 def loss(marks: list[pytest.Mark], parameters: Mapping[str, object]) -> str:

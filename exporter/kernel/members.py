@@ -36,6 +36,8 @@ REASONS: Final = {
     "DROP_NO_PROTOCOL": "SKB_DROP_REASON_IP_NOPROTO",
 }
 """Of enum skb_drop_reason (Linux 5.17); the values move from version to version."""
+BYTE, BIT = "KERNEL_SOCK_BYTE", "KERNEL_SOCK_BIT"
+"""Where the bit is that says that the kernel made a socket for itself: sock.sk_kern_sock."""
 NOT_THERE: Final = -1
 
 HEADERS: Final = (
@@ -67,6 +69,10 @@ UNDECLARED: Final = {"trace_event_raw_kfree_skb": 0}
 """No header declares what a tracepoint keeps; that it is there is all that is asked."""
 CONSTANTS: Final = frozenset((0xB7, 0x18))
 """`r0 = immediate`, of 32 bits or 64 (BPF_ALU64 | BPF_MOV | BPF_K, BPF_LD | BPF_DW | BPF_IMM)."""
+LOAD, LOAD_MASK = 0x61, 0xE7
+"""`r0 = *(u8 *)(r1 + offset)`, of any size (BPF_LDX | BPF_MEM)."""
+SHIFT_RIGHT, AND, WIDE = 0x74, 0x54, 0x03
+"""`r0 >>= immediate`, `r0 &= immediate` (BPF_ALU), and what makes them of 64 bits (BPF_ALU64)."""
 MISTAKE: Final = re.compile(r"/virtual/main\.c:(\d+):\d+: error: ")
 
 
@@ -111,13 +117,15 @@ def from_types() -> dict[str, int]:
         for macro, reason in REASONS.items():
             value = types.enumerator("skb_drop_reason", reason)
             found[macro] = NOT_THERE if value is None else value
+        bits = types.bits("sock", "sk_kern_sock")
+    found[BYTE], found[BIT] = (NOT_THERE, 0) if bits is None else divmod(bits, 8)
     return found
 
 
 @functools.cache
 def from_headers() -> Mapping[str, int]:
     """Ask the kernel's headers. Raises CompilerError."""
-    wanted = {**_members(), **REASONS}
+    wanted = {**_members(), **REASONS, BIT: "((struct sock *)ctx)->sk_kern_sock"}
     with kernel_headers.prepared() as place:
         while True:
             lines = [*_source(wanted)]
@@ -133,8 +141,26 @@ def from_headers() -> Mapping[str, int]:
                 if not wrong or "" in wrong:
                     raise
                 wanted = {macro: how for macro, how in wanted.items() if macro not in wrong}
+    programs = dict(compiled.programs)
     known = dict.fromkeys((*_members(), *REASONS), NOT_THERE)
-    return known | {macro: _returned(code, macro) for macro, code in compiled.programs.items()}
+    known[BYTE], known[BIT] = find_bit(programs.pop(BIT))
+    return known | {macro: _returned(code, macro) for macro, code in programs.items()}
+
+
+def find_bit(code: bytes) -> tuple[int, int]:
+    """Return byte and bit that a program returns: it loads, shifts and masks. Or NOT_THERE."""
+    load, *steps = (code[at : at + 8] for at in range(0, len(code), 8))
+    if load[0] & LOAD_MASK != LOAD:
+        return NOT_THERE, 0
+    byte, bit = int.from_bytes(load[2:4], "little"), 0
+    for step in steps:
+        number = int.from_bytes(step[4:8], "little")
+        if step[0] & ~WIDE == SHIFT_RIGHT:
+            bit += number
+        elif step[0] & ~WIDE == AND:
+            bit += number.bit_length() - 1
+            break
+    return byte + bit // 8, bit % 8
 
 
 def _members() -> dict[str, str]:

@@ -32,7 +32,8 @@ STRUCT, UNION, ENUM, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, TYPE_TAG = (
 MODIFIERS: Final = frozenset((TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG))
 """They stand before a type and change nothing about its members."""
 BIT_FIELDS: Final = 1 << 31
-"""In btf_type.info: offsets of members hold the size of a bit field, too."""
+"""In btf_type.info: offsets of members hold the size of a bit field, too, above these:"""
+OFFSET_BESIDE_SIZE: Final = 0xFFFFFF
 
 
 class KernelTypes:
@@ -83,11 +84,15 @@ class KernelTypes:
     def offset(self, struct: str, member: str) -> int | None:
         """Return where a member is, in bytes; None if the kernel does not have it.
 
-        member: a path, as `__sk_common.skc_cookie`; a bit field has no such place.
+        member: a path, as `__sk_common.skc_cookie`.
         """
-        found = self._find(struct, STRUCT)
-        bits = self._bits(found, member.split(".")) if found > 0 else None
+        bits = self.bits(struct, member)
         return None if bits is None or bits % 8 else bits // 8
+
+    def bits(self, struct: str, member: str) -> int | None:
+        """Return where a member is, in bits: a bit field may begin within a byte."""
+        found = self._find(struct, STRUCT)
+        return self._bits(found, member.split(".")) if found > 0 else None
 
     def enumerator(self, enum: str, name: str) -> int | None:
         """Return a value of an enumeration; None if the kernel does not have it."""
@@ -96,10 +101,10 @@ class KernelTypes:
         return next((one.value for one in values if self._name(one.name_off) == name), None)
 
     def _bits(self, type_id: int, path: list[str]) -> int | None:
-        """Return where the member at the end of the path is, in bits."""
-        for name, member_type, bits, is_field in self._members(type_id):
-            if name == path[0] and len(path) == 1:
-                return None if is_field else bits
+        """Return where the member at the end of the path is."""
+        for name, member_type, bits in self._members(type_id):
+            if path == [name]:
+                return bits
             # Members of an anonymous struct or union are members of the one around it.
             rest = path if not name else path[1:] if name == path[0] else None
             inner = self._bits(member_type, rest) if rest else None
@@ -107,19 +112,17 @@ class KernelTypes:
                 return bits + inner
         return None
 
-    def _members(self, type_id: int) -> Iterator[tuple[str, int, int, bool]]:
-        """Yield name, type, place in bits, and whether it is a bit field."""
+    def _members(self, type_id: int) -> Iterator[tuple[str, int, int]]:
+        """Yield name, type, and place in bits."""
         found = self._bpf.btf__type_by_id(self._types, type_id).contents
         while _kind(found) in MODIFIERS:
             type_id = found.size_or_type
             found = self._bpf.btf__type_by_id(self._types, type_id).contents
         if _kind(found) not in {STRUCT, UNION}:
             return
+        mask = OFFSET_BESIDE_SIZE if found.info & BIT_FIELDS else 0xFFFFFFFF
         for member in self._following(type_id, BtfMember):
-            bits, size = member.offset, 0
-            if found.info & BIT_FIELDS:
-                bits, size = member.offset & 0xFFFFFF, member.offset >> 24
-            yield self._name(member.name_off), member.type, bits, bool(size)
+            yield self._name(member.name_off), member.type, member.offset & mask
 
     def _following(self, type_id: int, kind: type[T]) -> Sequence[T]:
         """Return what a type is made of, which follows it."""

@@ -123,7 +123,7 @@ class Lab:
     def trace(self, options: Options | None = None) -> None:
         """Load and attach the programs."""
         chosen = needs.chosen(options or Options())
-        tracer = self._stack.enter_context(open_tracer(chosen))
+        tracer = self._stack.enter_context(open_tracer(chosen, needs.LOADER))
         self.tracer = tracer
         if not isinstance(tracer, CoreTracer):
             return
