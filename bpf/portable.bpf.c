@@ -66,12 +66,10 @@ int settle_released(struct bpf_sock *sk)
 	return 1;
 }
 
-/* A connection gets its cookie here, just before its state changes, where a tracepoint sees it. */
 SEC("sockops")
 int own_accepted(struct bpf_sock_ops *context)
 {
-	if (context->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
-		bpf_get_socket_cookie(context);
+	name_socket(context);
 	return 1;
 }
 
@@ -321,7 +319,7 @@ int walk_files(struct bpf_iter__task_file *context)
 		return 0;
 	claim(cookie, task, USER_CREATOR);
 	if (read_sock_state(sk) == TCP_LISTEN)
-		bequeath(sk, cookie, task);
+		bequeath(sk, task);
 	/* It may have ended since: then nobody has told the record that was made for it. */
 	if (has_ended(task))
 		end_task(process_identity(task), process_exit_code(task));

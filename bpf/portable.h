@@ -37,7 +37,7 @@ struct socket_meter {
 	__u8 known;
 	__u8 raw; /* packets are of any protocol: none waits here */
 	__u8 tcp;
-	__u8 listens;
+	__u8 unused;
 	__u32 remote[DIRECTIONS]; /* class of what waits */
 };
 
@@ -53,7 +53,7 @@ struct listening {
 
 struct listener_of {
 	__u64 owner; /* identity of a process */
-	__u64 cookie;
+	__u64 sk;    /* the address of the socket, only compared */
 };
 
 /* What is remembered of a call while it runs: value of the table `calls`, keyed by pid_tgid. */

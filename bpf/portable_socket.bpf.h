@@ -140,6 +140,12 @@ static __always_inline bool is_user(struct socket_meter *meter, __u64 task, enum
 	return true;
 }
 
+/* It may come to own a socket that is nobody's. */
+static __always_inline bool owns(__u64 task)
+{
+	return !(read_task_flags(task) & (PF_KTHREAD | PF_EXITING)) && in_scope(task);
+}
+
 /*
  * From now on the task uses the socket in this way. What waits was the former user's, or the new one's if
  * there was none. Kernel threads own nothing. A task outside the counted cgroup owns only what it was
@@ -291,25 +297,21 @@ static __always_inline struct listening place_of(__u64 sk, bool any)
 }
 
 /* The connections that it accepts will be its process's, until somebody uses them. */
-static __always_inline void bequeath(__u64 sk, __u64 cookie, __u64 task)
+static __always_inline void bequeath(__u64 sk, __u64 task)
 {
-	struct listener_of listener = {process_identity(task), cookie};
+	struct listener_of listener = {process_identity(task), sk};
 	struct listening place = place_of(sk, false);
-	struct socket_meter *meter = find_meter(cookie);
 
-	if (!has_user(meter))
-		return; /* nobody's */
-	meter->listens = 1;
 	if (bpf_map_update_elem(MAP(listeners), &place, &listener, BPF_ANY))
 		lose(LOSS_SOCKET_MEMORY);
 }
 
-static __always_inline void stop_listening(__u64 sk, __u64 cookie)
+static __always_inline void stop_listening(__u64 sk)
 {
 	struct listening place = place_of(sk, false);
 	struct listener_of *listener = bpf_map_lookup_elem(MAP(listeners), &place);
 
-	if (listener && listener->cookie == cookie)
+	if (listener && listener->sk == sk)
 		bpf_map_delete_elem(MAP(listeners), &place);
 }
 
@@ -317,9 +319,10 @@ static __always_inline void stop_listening(__u64 sk, __u64 cookie)
 static __always_inline void inherit(__u64 sk, __u64 cookie)
 {
 	struct listening place = place_of(sk, false);
-	struct listener_of *listener = bpf_map_lookup_elem(MAP(listeners), &place);
+	struct listener_of *listener;
 	struct socket_meter *meter;
 
+	listener = bpf_map_lookup_elem(MAP(listeners), &place);
 	if (!listener) {
 		__builtin_memset(place.address, 0, sizeof(place.address));
 		listener = bpf_map_lookup_elem(MAP(listeners), &place);
@@ -344,27 +347,54 @@ static __always_inline void end_socket(__u64 cookie)
 	meter->ended_time_ns = since_boot();
 }
 
+/* A call of a process has begun a connection, or begun to listen. */
+static __always_inline void begin(__u64 sk, __u64 cookie, bool listens)
+{
+	__u64 task = bpf_get_current_task();
+	struct socket_meter *meter = claim(cookie, task, USER_CREATOR);
+
+	if (meter)
+		meter->network_namespace = read_net_inode(read_sock_net(sk));
+	/* MPTCP listens by a socket of its own, that has no cookie yet. */
+	if (listens && (meter || (!cookie && owns(task))))
+		bequeath(sk, task);
+}
+
 static __always_inline void change_state(__u64 sk, int old_state, int new_state)
 {
-	__u64 cookie = read_sock_cookie(sk), task;
-	struct socket_meter *meter;
+	__u64 cookie = read_sock_cookie(sk);
 
-	if (!cookie || !is_inet(sk))
+	if (!is_inet(sk))
 		return;
 	if (new_state == TCP_CLOSE) {
 		if (old_state == TCP_LISTEN)
-			stop_listening(sk, cookie);
+			stop_listening(sk);
 		end_socket(cookie);
 	} else if (old_state == TCP_CLOSE &&
 		   (new_state == TCP_SYN_SENT || new_state == TCP_LISTEN)) {
-		task = bpf_get_current_task();
-		meter = claim(cookie, task, USER_CREATOR);
-		if (meter)
-			meter->network_namespace = read_net_inode(read_sock_net(sk));
-		if (new_state == TCP_LISTEN)
-			bequeath(sk, cookie, task);
+		begin(sk, cookie, new_state == TCP_LISTEN);
 	} else if (old_state == TCP_SYN_RECV && new_state == TCP_ESTABLISHED) {
 		inherit(sk, cookie);
+	}
+}
+
+/*
+ * The same moments, where a socket without a cookie gets one. A connection that was accepted gets it just
+ * before its state changes. Those below MPTCP are begun in the call of the process, too.
+ */
+static __always_inline void name_socket(struct bpf_sock_ops *context)
+{
+	__u64 cookie;
+
+	switch (context->op) {
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		bpf_get_socket_cookie(context);
+		break;
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+	case BPF_SOCK_OPS_TCP_LISTEN_CB:
+		cookie = bpf_get_socket_cookie(context);
+		if (reads_in_packets() && !has_user(find_meter(cookie)))
+			claim(cookie, bpf_get_current_task(), USER_CREATOR);
 	}
 }
 

@@ -619,8 +619,8 @@ def serve(parsed: argparse.Namespace) -> int:
         writer or contextlib.nullcontext(),
         loading.result() as tracer,
     ):
-        for tracepoint, loss in {hook.tracepoint: hook.without for hook in tracer.missing}.items():
-            logger.warning("no tracepoint %s: %s", tracepoint, loss)
+        for loss in tracer.losses:
+            logger.warning("%s", loss)
         server.unfit = _test(tracer, chosen)
         collector = _collector(tracer, settings, chosen.max_exits)
         collector.exit_log = writer
@@ -652,7 +652,8 @@ def _test(tracer: Tracer, chosen: flags.Flags) -> str:
         return ""  # ours are not
     verdict = self_test.run(tracer)
     if verdict.passed:
-        logger.info("self-test: %s; users of sockets by %s", verdict.said, tracer.owners)
+        how = f"loader {tracer.loader}, users of sockets by {tracer.owners}"
+        logger.info("self-test: %s; %s", verdict.said, how)
         return ""
     if verdict.passed is None:
         logger.warning("self-test: not made: %s", verdict.said)

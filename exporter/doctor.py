@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter import __version__, privileges, self_test
 from exporter.errors import KernelError
-from exporter.kernel import capabilities, cgroups, choice, features, host, libbpf
+from exporter.kernel import (
+    bcc_compiler,
+    capabilities,
+    cgroups,
+    choice,
+    features,
+    host,
+    kernel_headers,
+    libbpf,
+)
 from exporter.kernel.features import Answer, Feature
 from exporter.kernel.types import BTF
 
@@ -34,7 +43,7 @@ def examine(options: Options, places: Iterable[str] = (), loader: str = choice.A
     """
     versions = f"Linux {host.kernel_release()} {platform.machine()}, Python {PYTHON}"
     lines = [f"netatop-exporter {__version__}, {versions}"]
-    found = [*_host_features(options), *_privileges(options, places)]
+    found = [*_host_features(options), *_compiler(), *_privileges(options, places)]
     for title, needed in (("needed", True), ("useful, but not needed", False)):
         lines += ["", f"{title}:"]
         lines += [_line(feature) for feature in found if feature.needed is needed]
@@ -75,7 +84,8 @@ def _host_features(options: Options) -> Iterator[Feature]:
         "type information (BTF)",
         BTF.exists(),
         str(BTF),
-        f"no {BTF}; a kernel with CONFIG_DEBUG_INFO_BTF is needed",
+        f"no {BTF}; loader core needs a kernel with CONFIG_DEBUG_INFO_BTF, loader bcc its headers",
+        needed=False,
     )
     yield _cgroup(options.cgroup_path)
     yield _answer(
@@ -101,6 +111,21 @@ def _host_features(options: Options) -> Iterator[Feature]:
         return
     yield Feature("libbpf", True, Answer.THERE, version)
     yield from features.Probes().all()
+
+
+def _compiler() -> Iterator[Feature]:
+    """Yield what loader bcc takes; headers only where there is no type information."""
+    try:
+        version = bcc_compiler.version()
+        yield Feature("bcc", False, Answer.THERE, version)
+    except KernelError as error:
+        yield Feature("bcc", False, Answer.NOT_THERE, str(error))
+    if not BTF.exists():
+        try:
+            with kernel_headers.prepared():
+                yield Feature("kernel headers", False, Answer.THERE, "of this kernel")
+        except KernelError as error:
+            yield Feature("kernel headers", False, Answer.NOT_THERE, str(error))
 
 
 def _privileges(options: Options, places: Iterable[str]) -> Iterator[Feature]:

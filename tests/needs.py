@@ -12,10 +12,10 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.errors import UnsupportedKernelError
-from exporter.kernel import portable
+from exporter.kernel.portable import ONLY_CGROUPS
 from exporter.kernel.core_object import Options
 from exporter.kernel.features import Answer, Probes
-from exporter.kernel.hooks import NO_PAYLOAD, UNSEEN_KERNEL
+from exporter.kernel.hooks import NO_PAYLOAD, UNSEEN_KERNEL, UNSEEN_STRAYS
 from exporter.kernel.types import KernelTypes
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def _of_main(is_there: Callable[[KernelTypes], bool]) -> Callable[[KernelTypes],
 
 NEEDS: Final = {
     "netfilter": Need(_of_main(KernelTypes.has_netfilter_links), UNSEEN_KERNEL),
+    "strays": Need(KernelTypes.has_drop_reasons, UNSEEN_STRAYS),
+    "users": Need(lambda _: OWNERS != "cgroup", ONLY_CGROUPS),
     "payload": Need(_of_main(KernelTypes.has_payload), NO_PAYLOAD),
 }
 

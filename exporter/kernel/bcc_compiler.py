@@ -52,6 +52,12 @@ def sources() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[2] / "bpf"
 
 
+def version() -> str:
+    """Return bcc's, by compiling the least. Raises CompilerError."""
+    text = "int nothing(void *context) { return 0; }\n"
+    return compile_programs("a test", text, [], kernel_source=sources() / "bcc").version
+
+
 def compile_programs(
     what: str, text: str, flags: Sequence[str], *, kernel_source: Path | None = None
 ) -> Compiled:
@@ -69,12 +75,12 @@ def compile_programs(
         if "missing" in answer:
             missing[python] = answer["missing"]
             continue
-        version = answer.get("version", "")
+        of = answer.get("version", "")
         if "programs" not in answer:
-            message = f"{what}: bcc {version} can't compile it: {_quote(said, answer)}"
+            message = f"{what}: bcc {of} can't compile it: {_quote(said, answer)}"
             raise CompilerError(message, said)
         programs = {name: base64.b64decode(code) for name, code in answer["programs"].items()}
-        return Compiled(version, programs)
+        return Compiled(of, programs)
     reasons = "; ".join(f"{python}: {said}" for python, said in missing.items())
     message = f"bcc is missing: apt install python3-bpfcc ({reasons})"
     raise CompilerError(message)

@@ -73,6 +73,12 @@ class CoreTracer(Tracer):
         """Return the optional hooks that this kernel does not have."""
         return tuple(hook for hook in TRACEPOINTS if hook.program in self._held.plan.missing)
 
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Return what is lost by tracepoints that this kernel does not have."""
+        without = {hook.tracepoint: hook.without for hook in self.missing}
+        return tuple(f"no tracepoint {name}: {loss}" for name, loss in without.items())
+
     def settle(self, *, list_sockets: bool = False) -> model.SocketWalk:
         """Move what waits in the sockets to the tasks."""
         if list_sockets:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     Buffer: TypeAlias = bytes | bytearray | memoryview
 
-FINGERPRINT = 0x1ACF788F
+FINGERPRINT = 0x2DB2DCBB
 
 PROTOCOLS = ("tcp", "udp", "icmp", "other")
 DIRECTIONS = ("receive", "transmit")
@@ -488,7 +488,7 @@ class SocketMeter(NamedTuple):
     known: int
     raw: int
     tcp: int
-    listens: int
+    unused: int
     remote: tuple[int, ...]
 
     @staticmethod
@@ -552,7 +552,7 @@ class ListenerOf(NamedTuple):
     """struct listener_of, 16 bytes."""
 
     owner: int
-    cookie: int
+    sk: int
 
     @staticmethod
     def unpack_all(buffer: Buffer) -> Iterator[ListenerOf]:

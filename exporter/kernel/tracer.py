@@ -17,10 +17,15 @@ class Tracer(Protocol):
     """Attached programs and their tables. Not safe for threads: hold a lock."""
 
     loader: str
-    """How it was loaded: `core`."""
+    """How it was loaded: `core` or `bcc`."""
     libbpf_version: str
     owners: str
     """How a socket's user is known beside its creation: `tracepoint`, `fentry`, or `creation`."""
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Return what is not counted or not known on this kernel, a sentence each."""
+        ...
 
     def settle(self, *, list_sockets: bool = False) -> SocketWalk:
         """Move what waits in the sockets to the tasks. Raises MapReadError.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", BtfMember, BtfEnum)
 BTF: Final = Path("/sys/kernel/btf/vmlinux")
+<<<<<<< HEAD
 STRUCT, UNION, ENUM, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, TYPE_TAG = (
     4,
     5,
@@ -28,6 +29,9 @@ STRUCT, UNION, ENUM, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, TYPE_TAG = (
     12,
     18,
 )
+=======
+STRUCT, ENUM, TYPEDEF, FUNC = 4, 6, 8, 12
+>>>>>>> portable
 """BTF_KIND_* (include/uapi/linux/btf.h)."""
 MODIFIERS: Final = frozenset((TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG))
 """They stand before a type and change nothing about its members."""
@@ -72,6 +76,10 @@ class KernelTypes:
     def has_netfilter_links(self) -> bool:
         """Tell whether programs can be attached to netfilter's hooks, and read packets there."""
         return self._find("bpf_nf_link", STRUCT) > 0 and self.function("bpf_rdonly_cast") > 0
+
+    def has_drop_reasons(self) -> bool:
+        """Tell whether the kernel says why it drops a packet (Linux 5.17)."""
+        return self._find("skb_drop_reason", ENUM) > 0
 
     def has_safe_walk(self) -> bool:
         """Tell whether the iterator over socket storages can be trusted; see SAFE_WALK."""

@@ -14,6 +14,7 @@ import fcntl
 import functools
 import itertools
 import os
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -210,10 +211,20 @@ def cgroup() -> Iterator[Path]:
     try:
         yield made
     finally:
-        (made / "cgroup.kill").write_text("1")
+        _end_all(made)
         events = made / "cgroup.events"
         wait_until(lambda: "populated 0" in events.read_text(), f"{made} empty")
         made.rmdir()
+
+
+def _end_all(group: Path) -> None:
+    """End every process of a cgroup of ours."""
+    if (group / "cgroup.kill").exists():
+        (group / "cgroup.kill").write_text("1")
+        return
+    for pid in (group / "cgroup.procs").read_text().split():  # before Linux 5.14
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ SYN = {4: 60, 6: 80}
 RST = {4: 40, 6: 60}
 
 
+@pytest.mark.needs("strays")
 @pytest.mark.needs("netfilter", family=6)
 def test_tcp_closed_port(lab: Lab, family: int) -> None:
     """A SYN that nobody wants has no socket; the kernel answers it."""
