@@ -17,21 +17,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", BtfMember, BtfEnum)
 BTF: Final = Path("/sys/kernel/btf/vmlinux")
-<<<<<<< HEAD
-STRUCT, UNION, ENUM, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, TYPE_TAG = (
-    4,
-    5,
-    6,
-    8,
-    9,
-    10,
-    11,
-    12,
-    18,
-)
-=======
-STRUCT, ENUM, TYPEDEF, FUNC = 4, 6, 8, 12
->>>>>>> portable
+STRUCT, UNION, ENUM, TYPEDEF, VOLATILE, CONST, RESTRICT = 4, 5, 6, 8, 9, 10, 11
+FUNC, TYPE_TAG = 12, 18
 """BTF_KIND_* (include/uapi/linux/btf.h)."""
 MODIFIERS: Final = frozenset((TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG))
 """They stand before a type and change nothing about its members."""
