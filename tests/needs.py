@@ -12,10 +12,9 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.errors import UnsupportedKernelError
-from exporter.kernel.portable import ONLY_CGROUPS
-from exporter.kernel.core_object import Options
 from exporter.kernel.features import Answer, Probes
 from exporter.kernel.hooks import NO_PAYLOAD, UNSEEN_KERNEL, UNSEEN_STRAYS
+from exporter.kernel.portable import ONLY_CGROUPS
 from exporter.kernel.types import KernelTypes
 
 if TYPE_CHECKING:
@@ -23,12 +22,16 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from exporter.kernel.core_object import Options
+
 LAYOUT: Final = os.environ.get("NETATOP_LAYOUT", "")
 """The kernel object that the tests are for (core_object.LAYOUTS); empty: what the kernel takes."""
 OWNERS: Final = os.environ.get("NETATOP_OWNERS", "")
 """Of the portable object, the set of hooks (portable.OWNERS); likewise."""
 LOADER: Final = os.environ.get("NETATOP_LOADER", "core")
 """Whom the tests are for (config.flags.LOADERS)."""
+PLACES: Final = os.environ.get("NETATOP_PLACES", "")
+"""For bcc: `headers` if the kernel's type information is not to be asked."""
 LOSS: Final = "loss: "
 """How the reason of such a skip begins."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.kernels import archive, machine, page, results
 from tests.kernels.kernel import CHECKOUT, Kernel, every, named
-from tests.kernels.suites import ALL
+from tests.kernels.suites import ALL, PINNED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 OUT: Final = CHECKOUT / ".output" / "kernels"
 SECONDS: Final = 1200.0
+LOADERS: Final = {"core": (), "bcc": ("env", "NETATOP_LOADER=bcc", "NETATOP_PLACES=headers")}
+"""What a guest is told, by loader."""
 
 
 def examine(kernel: Kernel, out: Path, tests: Sequence[str] = ALL, seconds: float = SECONDS) -> Row:
@@ -30,7 +32,8 @@ def examine(kernel: Kernel, out: Path, tests: Sequence[str] = ALL, seconds: floa
     archive.ensure(kernel)
     for stale in ("facts.json", "junit.xml", "doctor"):
         (out / stale).unlink(missing_ok=True)
-    command = machine.python("tests.kernels.guest", *tests)
+    chosen = [test for test in tests if kernel.loader == "core" or test not in PINNED]
+    command = (*LOADERS[kernel.loader], *machine.python("tests.kernels.guest", *chosen))
     return results.read(kernel, out, machine.run(kernel, out, *command, seconds=seconds))
 
 

@@ -32,6 +32,9 @@ tracepoint, or where the kernel lacks one, `fentry` and `fexit` of the functions
 *Sockets* is how all are settled at a scrape: by the kernel's iterator over them, or by way of all
 open files where that iterator is not safe.
 
+*bcc* compiles the portable programs when the exporter starts ([loaders.md](loaders.md)). Its rows
+are made without the kernel's type information: where what is read is kept, its headers say.
+
 A test that needs what a kernel does not have is *lost*, with the reason below; it is never passed
 over in silence.
 """
@@ -45,7 +48,8 @@ def page(rows: Iterable[Row]) -> str:
     lines = [HEAD, _line(COLUMNS), _line("---" for _ in COLUMNS)]
     lines += [_line(_cells(row)) for row in rows]
     for row in rows:
-        lines += ["", f"## {row.release}", "", *_details(row)]
+        of = "" if row.loader in {"", "core"} else f", {row.loader}"
+        lines += ["", f"## {row.release}{of}", "", *_details(row)]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -62,7 +66,13 @@ def _cells(row: Row) -> tuple[str, ...]:
     number = sum(sum(suite.values()) for suite in row.suites.values())
     tests = f"{passed} of {number}" + (f", {lost} lost" if lost else "")
     bad = row.broken or row.failures
-    result = "**fails**" if bad else "passes, with losses" if lost or row.missing else "passes"
+    result = (
+        "**fails**"
+        if bad
+        else "passes, with losses"
+        if lost or row.missing or row.lacks
+        else "passes"
+    )
     programs = str(len(row.attached))
     return row.release, row.loader, row.owners, WALKS[row.walk], programs, tests, result
 
@@ -74,10 +84,12 @@ def _details(row: Row) -> Iterator[str]:
         yield (
             "Suites: " + "; ".join(_suite(name, ended) for name, ended in row.suites.items()) + "."
         )
-    if row.missing or row.losses:
+    if row.missing or row.losses or row.lacks:
         yield ""
     for lost, programs in _by_reason(row.missing).items():
         yield f"- Not attached: {', '.join(f'`{name}`' for name in programs)}. Lost: {lost}."
+    for lost in row.lacks:
+        yield f"- Lost: {lost}."
     for lost, tests in _by_reason(row.losses).items():
         yield f"- Lost in {len(tests)} tests: {lost}."
     for why, tests in _by_reason(row.failures).items():
