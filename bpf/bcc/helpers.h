@@ -34,14 +34,14 @@ static __u64 (*bpf_get_socket_cookie)(void *context) = (void *)46;
 static long (*bpf_skb_load_bytes_relative)(const void *skb, __u32 offset, void *to, __u32 length,
 					   __u32 start) = (void *)68;
 static struct bpf_sock *(*bpf_sk_fullsock)(struct bpf_sock *sk) = (void *)95;
-static long (*bpf_probe_read_kernel)(void *to, __u32 length, const void *from) =
-	(void *)READ_KERNEL;
-static long (*bpf_probe_read_kernel_str)(void *to, __u32 length, const void *from) =
-	(void *)READ_KERNEL_STR;
+static long (*bpf_probe_read_kernel)(void *to, __u32 length,
+				     const void *from) = (void *)READ_KERNEL;
+static long (*bpf_probe_read_kernel_str)(void *to, __u32 length,
+					 const void *from) = (void *)READ_KERNEL_STR;
 /* These are put in their place by bcc, if it may not see the kernel's symbols. */
 static long (*bpf_probe_read)(void *to, __u32 length, const void *from) = (void *)READ_KERNEL;
-static long (*bpf_probe_read_str)(void *to, __u32 length, const void *from) =
-	(void *)READ_KERNEL_STR;
+static long (*bpf_probe_read_str)(void *to, __u32 length,
+				  const void *from) = (void *)READ_KERNEL_STR;
 static __u64 (*bpf_ktime_get_boot_ns)(void) = (void *)125;
 
 /* What a function was called with; arch/.../include/asm/ptrace.h */

@@ -22,6 +22,10 @@ from exporter.errors import CompilerError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+SOURCES: Final = Path(__file__).with_name("bpf")
+"""In a checkout a link; what is installed has the files."""
+NO_HEADERS: Final = SOURCES / "bcc"
+"""In place of the kernel's, the few that bcc can't do without."""
 CHILD: Final = Path(__file__).with_name("bcc_child.py")
 SYSTEM_PYTHON: Final = "/usr/bin/python3"
 """A virtual environment does not see the distribution's bcc; this one does."""
@@ -46,16 +50,10 @@ class Compiled(NamedTuple):
     """Instructions, by name."""
 
 
-def sources() -> Path:
-    """Return where the kernel programs' sources are: in the package, or beside it in a checkout."""
-    installed = Path(__file__).with_name("bpf")
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "bpf"
-
-
 def version() -> str:
     """Return bcc's, by compiling the least. Raises CompilerError."""
     text = "int nothing(void *context) { return 0; }\n"
-    return compile_programs("a test", text, [], kernel_source=sources() / "bcc").version
+    return compile_programs("a test", text, [], kernel_source=NO_HEADERS).version
 
 
 def compile_programs(

@@ -76,12 +76,12 @@ def load(blueprint: Blueprint, *, use_types: bool = True) -> Descriptors:
 @functools.lru_cache(maxsize=4)
 def _compile(names: frozenset[str], flags: tuple[str, ...]) -> Compiled:
     """Compile the programs with these names, and no other: each takes its time."""
-    sources = bcc_compiler.sources()
-    text = PROGRAM.sub(
-        lambda found: found[0] if found["name"] in names else "", (sources / SOURCE).read_text()
-    )
+    source = (bcc_compiler.SOURCES / SOURCE).read_text()
+    text = PROGRAM.sub(lambda found: found[0] if found["name"] in names else "", source)
     begun = time.monotonic()
-    compiled = bcc_compiler.compile_programs(SOURCE, text, flags, kernel_source=sources / "bcc")
+    compiled = bcc_compiler.compile_programs(
+        SOURCE, text, flags, kernel_source=bcc_compiler.NO_HEADERS
+    )
     log.info(
         "bcc %s has compiled %d kernel programs in %.1f s",
         *(compiled.version, len(compiled.programs), time.monotonic() - begun),
@@ -91,8 +91,8 @@ def _compile(names: frozenset[str], flags: tuple[str, ...]) -> Compiled:
 
 def _flags(blueprint: Blueprint, places: Places) -> Iterator[str]:
     """Yield all that the source does not say by itself."""
-    sources = bcc_compiler.sources()
-    yield from (f"-I{sources}", "-include", str(sources / "bcc" / "helpers.h"), "-DNETATOP_BCC")
+    helpers = bcc_compiler.NO_HEADERS / "helpers.h"
+    yield from (f"-I{bcc_compiler.SOURCES}", "-include", str(helpers), "-DNETATOP_BCC")
     yield from ("-g0", "-Wall", "-Werror", "-Wno-unused-function")
     yield f"-D__TARGET_ARCH_{MACHINES[os.uname().machine]}"
     # Not descriptors, but which of the tables it is: so what was compiled is good for others, too.

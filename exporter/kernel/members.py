@@ -100,7 +100,7 @@ def find(*, use_types: bool = True) -> Places:
 
 def listed() -> tuple[Member, ...]:
     """Return what bpf/members.h lists."""
-    text = (bcc_compiler.sources() / "members.h").read_text()
+    text = (bcc_compiler.SOURCES / "members.h").read_text()
     found = re.findall(r"^\s+(?:MEMBER|PLACE)\((\w+), ([\w.]+), (\w+)[,)]", text, re.MULTILINE)
     return tuple(Member(*words) for words in found)
 
