@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -48,6 +49,8 @@ class Compiled(NamedTuple):
     """Of bcc."""
     programs: Mapping[str, bytes]
     """Instructions, by name."""
+    seconds: float
+    """It took so long."""
 
 
 def version() -> str:
@@ -68,6 +71,7 @@ def compile_programs(
     if kernel_source:
         known["BCC_KERNEL_SOURCE"] = str(kernel_source)
     missing: dict[str, str] = {}
+    begun = time.monotonic()
     for python in dict.fromkeys((sys.executable, SYSTEM_PYTHON)):
         answer, said = _ask(python, request, known)
         if "missing" in answer:
@@ -78,7 +82,7 @@ def compile_programs(
             message = f"{what}: bcc {of} can't compile it: {_quote(said, answer)}"
             raise CompilerError(message, said)
         programs = {name: base64.b64decode(code) for name, code in answer["programs"].items()}
-        return Compiled(of, programs)
+        return Compiled(of, programs, time.monotonic() - begun)
     reasons = "; ".join(f"{python}: {said}" for python, said in missing.items())
     message = f"bcc is missing: apt install python3-bpfcc ({reasons})"
     raise CompilerError(message)

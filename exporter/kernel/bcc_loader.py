@@ -13,7 +13,6 @@ import functools
 import logging
 import os
 import re
-import time
 from typing import TYPE_CHECKING, Final
 
 from exporter.errors import LoadError
@@ -70,6 +69,10 @@ def load(blueprint: Blueprint, *, use_types: bool = True) -> Descriptors:
                 if fd is not None:
                     held.programs[program.name] = fd
         stack.pop_all()
+    log.info(
+        "bcc %s has compiled %d kernel programs in %.1f s",
+        *(compiled.version, len(compiled.programs), compiled.seconds),
+    )
     return held
 
 
@@ -78,15 +81,7 @@ def _compile(names: frozenset[str], flags: tuple[str, ...]) -> Compiled:
     """Compile the programs with these names, and no other: each takes its time."""
     source = (bcc_compiler.SOURCES / SOURCE).read_text()
     text = PROGRAM.sub(lambda found: found[0] if found["name"] in names else "", source)
-    begun = time.monotonic()
-    compiled = bcc_compiler.compile_programs(
-        SOURCE, text, flags, kernel_source=bcc_compiler.NO_HEADERS
-    )
-    log.info(
-        "bcc %s has compiled %d kernel programs in %.1f s",
-        *(compiled.version, len(compiled.programs), time.monotonic() - begun),
-    )
-    return compiled
+    return bcc_compiler.compile_programs(SOURCE, text, flags, kernel_source=bcc_compiler.NO_HEADERS)
 
 
 def _flags(blueprint: Blueprint, places: Places) -> Iterator[str]:

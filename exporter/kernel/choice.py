@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from exporter.errors import KernelError, UnsupportedKernelError
 from exporter.kernel import bcc_loader, portable_object
 from exporter.kernel.core_loader import CoreTracer
+from exporter.kernel.libbpf import open_library
 from exporter.kernel.portable_tracer import PortableTracer
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def open_tracer(options: Options, loader: str = AUTO) -> Tracer:
     bcc is taken where it was chosen, or where the kernel can't do what libbpf needs. An error of
     ours, a missing capability, a refusal by the verifier would be hidden by it, or come again.
     """
+    open_library()  # all need it: that it is missing is no reason for another loader
     if loader == BCC:
         return PortableTracer(options, bcc_loader.load, BCC)
     try:
@@ -36,12 +38,14 @@ def open_tracer(options: Options, loader: str = AUTO) -> Tracer:
     except UnsupportedKernelError as core:
         if loader == CORE:
             raise
-        log.warning("loader core: %s; trying bcc", core)
-        try:
-            return PortableTracer(options, bcc_loader.load, BCC)
-        except KernelError as bcc:
-            message = f"no loader works here; core: {core}; bcc: {bcc}"
-            raise UnsupportedKernelError(message) from bcc
+        unfit = core
+    try:
+        tracer = PortableTracer(options, bcc_loader.load, BCC)
+    except KernelError as bcc:
+        message = f"no loader works here; core: {unfit}; bcc: {bcc}"
+        raise UnsupportedKernelError(message) from bcc
+    log.warning("loader bcc is used, since core can't be: %s", unfit)
+    return tracer
 
 
 def _open_core(options: Options) -> Tracer:
