@@ -28,7 +28,7 @@ USER: Final = (
 """Makes of us an ordinary user with these: the last one to reach the program, wherever it is."""
 COMPILER: Final = ("LLVM", "clang", "bcc")
 MORE: Final = 16 << 20
-"""Bytes that it may take beside what the other loader takes: all sockets are read at once, 11 MB."""
+"""Bytes that it may take beside the other loader: it reads all sockets at once, 11 MB."""
 WITHOUT_BCC: Final = (
     *("unshare", "--mount", "--propagation", "private", "sh", "-ec"),
     'mount -t tmpfs none /usr/lib/python3/dist-packages/bcc && exec "$@"',
