@@ -39,7 +39,8 @@ from exporter.collector import Collector
 from exporter.config import document, flags
 from exporter.errors import ConfigError, NetatopError, StateError
 from exporter.http import Server
-from exporter.kernel import choice, host, layouts
+from exporter.kernel import host, layouts
+from exporter.kernel.choice import open_tracer
 from exporter.kernel.core_object import Options
 from exporter.kernel.exit_list import ExitList
 from exporter.kernel.pins import Pins
@@ -60,6 +61,8 @@ UPKEEP_SECONDS: Final = 10.0
 """Less than packets can join a finished task (LATE_NS), so that none is left over."""
 TEND_SECONDS: Final = 1.0
 """How long a network namespace that nobody else uses may be kept by our links."""
+LAYOUT_NAMES: Final = {"portable": "portable "}
+"""What stands before the fingerprint; nothing for the main kernel object."""
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 EPILOG: Final = """\
@@ -609,7 +612,7 @@ def serve(parsed: argparse.Namespace) -> int:
     options = _options(chosen, settings)
     # What all threads have is settled here, before there is one.
     loading = privileges.load(
-        functools.partial(choice.open_tracer, options, chosen.loader),
+        functools.partial(open_tracer, options, chosen.loader),
         None if chosen.keep_capabilities else privileges.needs(options, _places(chosen, settings)),
     )
     with (
@@ -624,7 +627,7 @@ def serve(parsed: argparse.Namespace) -> int:
         server.unfit = _test(tracer, chosen)
         collector = _collector(tracer, settings, chosen.max_exits)
         collector.exit_log = writer
-        if writer and _reads_exits(chosen, settings):
+        if writer and _reads_exits(chosen, settings) and tracer.layout == "main":
             writer.source = ends.enter_context(ExitList())
         reloader = Reloader(chosen, collector, tracer.cgroup_path)
         if chosen.enable_lifecycle:
@@ -676,7 +679,7 @@ def once(parsed: argparse.Namespace) -> int:
     """Print one exposition."""
     chosen = _flags(parsed)
     settings = reload.settings(chosen)
-    with choice.open_tracer(_options(chosen, settings), chosen.loader) as tracer:
+    with open_tracer(_options(chosen, settings), chosen.loader) as tracer:
         collector = _collector(tracer, settings)
         time.sleep(parsed.seconds)
         sys.stdout.buffer.write(collector.expose())
@@ -805,7 +808,7 @@ def _collector(tracer: Tracer, settings: Settings, max_exits: int = 0) -> Collec
         loader=tracer.loader,
         libbpf=tracer.libbpf_version,
         kernel=host.kernel_release(),
-        layout=f"{layouts.FINGERPRINT:08x}",
+        layout=f"{LAYOUT_NAMES.get(tracer.layout, '')}{layouts.FINGERPRINT:08x}",
         owners=tracer.owners,
     )
     namer = reload.namer(settings, tracer.cgroup_path)

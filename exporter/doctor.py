@@ -51,7 +51,8 @@ def examine(options: Options, places: Iterable[str] = (), loader: str = choice.A
     try:
         with choice.open_tracer(options, loader) as tracer:
             attached = [program.name for program in tracer.programs() if program.attached]
-            taken, owners = tracer.loader, tracer.owners
+            taken, layout, owners = tracer.loader, tracer.layout, tracer.owners
+            losses = tracer.losses
             verdict = None if options.cgroup_path else self_test.run(tracer)
     except KernelError as error:
         lines += [f"serve would not work: {error}"]
@@ -62,9 +63,10 @@ def examine(options: Options, places: Iterable[str] = (), loader: str = choice.A
         lines.append("serve would not be ready")
         return Examination(lines, works=False)
     lines.append(
-        f"serve would work: loader {taken}, {len(attached)} kernel programs attached, users of "
-        f"sockets by {owners}"
+        f"serve would work: loader {taken}, {layout} kernel object, {len(attached)} kernel "
+        f"programs attached, users of sockets by {owners}"
     )
+    lines += [f"  not told: {loss}" for loss in losses]
     return Examination(lines, works=True)
 
 

@@ -12,9 +12,9 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter.errors import UnsupportedKernelError
-from exporter.kernel.features import Answer, Probes
+from exporter.kernel.features import KPROBE_PMU, Answer, Probes
 from exporter.kernel.hooks import NO_PAYLOAD, UNSEEN_KERNEL, UNSEEN_STRAYS
-from exporter.kernel.portable import ONLY_CGROUPS
+from exporter.kernel.portable import FIRST_DATAGRAM, ONLY_CGROUPS
 from exporter.kernel.types import KernelTypes
 
 if TYPE_CHECKING:
@@ -64,8 +64,22 @@ def _of_main(is_there: Callable[[KernelTypes], bool]) -> Callable[[KernelTypes],
     return lambda types: not is_portable() and is_there(types)
 
 
+def _always(_: KernelTypes) -> bool:
+    """Every kernel has it."""
+    return True
+
+
 NEEDS: Final = {
     "netfilter": Need(_of_main(KernelTypes.has_netfilter_links), UNSEEN_KERNEL),
+    "pins": Need(_of_main(_always), "nothing outlives the program (--pin-path)"),
+    "hosts": Need(_of_main(_always), "IP addresses are not counted (hosts)"),
+    "devices": Need(_of_main(_always), "what is behind devices is not counted (hosts.devices)"),
+    "compat": Need(_of_main(_always), "netatop's options of getsockopt(2) are not answered"),
+    "mptcp": Need(
+        _of_main(_always),
+        "MPTCP's connections stay with who opened them, and further ones are nobody's",
+    ),
+    "datagrams": Need(lambda _: not is_portable() or KPROBE_PMU.exists(), FIRST_DATAGRAM),
     "strays": Need(KernelTypes.has_drop_reasons, UNSEEN_STRAYS),
     "users": Need(lambda _: OWNERS != "cgroup", ONLY_CGROUPS),
     "payload": Need(_of_main(KernelTypes.has_payload), NO_PAYLOAD),

@@ -2,8 +2,8 @@
 """Programs attached by descriptor, with system calls alone, whoever has loaded them.
 
 What is attached by a link or a perf event ends with its descriptor. Before Linux 5.7 programs at a
-cgroup have no links: they are detached in the end, and what a killed exporter has left there is found
-by the next one, by its name.
+cgroup have no links: they are detached in the end, and what a killed exporter has left there is
+found by the next one, by its name; so there only one can run at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from exporter.kernel.machine import SYS_PERF_EVENT_OPEN
 from exporter.kernel.portable import ProgramType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 PROG_ATTACH, PROG_DETACH, PROG_GET_FD_BY_ID, PROG_QUERY = 8, 9, 13, 16
 """enum bpf_cmd (include/uapi/linux/bpf.h), as the next two."""
@@ -32,8 +32,6 @@ MOST_QUERIED: Final = 64
 IOC_SET_BPF, IOC_ENABLE = 0x40042408, 0x2400
 """PERF_EVENT_IOC_* (include/uapi/linux/perf_event.h)."""
 FD_CLOEXEC: Final = 8
-NAME_LENGTH: Final = 15
-"""Of a program in the kernel."""
 
 
 class PerfAttributes(ctypes.Structure):
@@ -150,32 +148,35 @@ class CgroupPrograms:
         self._cgroup = cgroup_fd
         self._attached: list[Attach] = []
 
-    def attach(self, program: int, attach_type: int, *, links: bool = True) -> int | None:
+    def attach(self, program: int, attach_type: int) -> int | None:
         """Attach; return the descriptor of the link, None if there are no links. Raises OSError."""
-        if links:
-            try:
-                return bpf(LINK_CREATE, LinkCreate(program, self._cgroup, attach_type))
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
+        try:
+            return bpf(LINK_CREATE, LinkCreate(program, self._cgroup, attach_type))
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        self.attach_without_link(program, attach_type)
+        return None
+
+    def attach_without_link(self, program: int, attach_type: int) -> None:
+        """Attach as kernels before 5.7 do, in the place of what was left there. Raises OSError."""
+        self._sweep(attach_type, program_name(program))
         request = Attach(self._cgroup, program, attach_type, ALLOW_MULTI)
         bpf(PROG_ATTACH, request)
         self._attached.append(request)
-        return None
 
-    def sweep(self, attach_type: int, names: Iterable[str]) -> None:
-        """Detach programs with these names that have no links: their exporter was killed."""
-        short = {name[:NAME_LENGTH] for name in names}
+    def _sweep(self, attach_type: int, name: str) -> None:
+        """Detach programs with this name: their exporter was killed."""
         for number in self._query(attach_type):
             try:
                 fd = bpf(PROG_GET_FD_BY_ID, GetFd(number))
             except PermissionError:  # without CAP_SYS_ADMIN, so the kernel has links (Linux 5.8)
                 return
             try:
-                if program_name(fd) in short:
+                if program_name(fd) == name:
                     bpf(PROG_DETACH, Attach(self._cgroup, fd, attach_type))
-            except OSError as error:  # one that has a link ends by itself
-                if error.errno not in {errno.ENOENT, errno.EINVAL, errno.EPERM}:
+            except OSError as error:
+                if error.errno != errno.ENOENT:  # one that has a link ends by itself
                     raise
             finally:
                 os.close(fd)

@@ -29,6 +29,7 @@ class CoreTracer(Tracer):
     """Programs loaded through libbpf, or found pinned."""
 
     loader = "core"
+    layout = "main"
 
     def __init__(self, options: Options) -> None:
         """Load and attach, or take over. Raises KernelError, with nothing new left behind."""
@@ -74,10 +75,10 @@ class CoreTracer(Tracer):
         return tuple(hook for hook in TRACEPOINTS if hook.program in self._held.plan.missing)
 
     @property
-    def losses(self) -> tuple[str, ...]:
-        """Return what is lost by tracepoints that this kernel does not have."""
-        without = {hook.tracepoint: hook.without for hook in self.missing}
-        return tuple(f"no tracepoint {name}: {loss}" for name, loss in without.items())
+    def losses(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Return what is lost without each of them."""
+        found = {hook.tracepoint: hook.without for hook in self.missing}
+        return tuple(f"no tracepoint {name}: {loss}" for name, loss in found.items())
 
     def settle(self, *, list_sockets: bool = False) -> model.SocketWalk:
         """Move what waits in the sockets to the tasks."""

@@ -117,7 +117,7 @@ class Probes:
         yield self._named(payload, KernelTypes.has_payload)
         yield self._fentry()
         yield Feature(
-            "kprobe (not used yet)",
+            "kprobe, for the portable object",
             False,
             Answer.THERE if KPROBE_PMU.exists() else Answer.NOT_THERE,
         )
@@ -127,10 +127,13 @@ class Probes:
 
     def atomics(self) -> Feature:
         """Ask for operations that return the old value: a counter is taken by one of them."""
-        return self._loads(
-            Feature("atomic operations (Linux 5.12)", True, Answer.THERE),
+        found = self._loads(
+            Feature("atomic operations (Linux 5.12)", False, Answer.THERE),
             self._load(ProgramType.CGROUP_SKB, AttachType.CGROUP_INET_INGRESS, code=FETCH_ADD),
         )
+        if found.answer is Answer.NOT_THERE:
+            return found._replace(detail="without, the portable kernel object is taken")
+        return found
 
     def _load(self, kind: int, attach: int, target: int = 0, code: bytes = b"") -> int:
         """Load a program, if none is given the smallest; its descriptor, or -errno."""

@@ -109,8 +109,8 @@ OWNERS: Final = ("tracepoint", "kprobe", "cgroup")
 
 METERS: Final = 65536
 """Sockets at a time, those that have ended within the last seconds included."""
-MOST_TASKS: Final = 16384
-"""Of a table that is preallocated: 20 MB."""
+TASKS: Final = 16384
+"""If nothing else is asked for: the table is preallocated, and this is 14 MB."""
 LISTENERS: Final = 16384
 CALLS: Final = 32768
 """Threads that wait in a receive at a time."""
@@ -131,7 +131,7 @@ def maps(max_tasks: int, prefixes: int) -> dict[str, MapShape]:
         "moves": MapShape(MapType.HASH, 8, 8, MOVES),
         "listeners": MapShape(MapType.HASH, key, listener, LISTENERS),
         "calls": MapShape(MapType.HASH, 8, layouts.CALL.size, CALLS),
-        "tasks": MapShape(MapType.HASH, 8, task, min(max_tasks, MOST_TASKS)),
+        "tasks": MapShape(MapType.HASH, 8, task, max_tasks),
         "blank": MapShape(MapType.ARRAY, 4, task, 1),
         "unidentified": MapShape(MapType.PERCPU_ARRAY, 4, counters, len(layouts.REASONS)),
         "lost": MapShape(MapType.PERCPU_ARRAY, 4, 8, len(layouts.LOSSES)),
@@ -147,7 +147,9 @@ NOT_SETTLED: Final = "what a closed socket still receives may be counted as nobo
 NOT_INHERITED: Final = "a connection is nobody's until its process uses it"
 NO_NAMES: Final = "a process keeps the name of its first packet"
 NOT_CREATED: Final = "a socket is nobody's until its process uses it"
-NOT_OPENED: Final = "sockets opened before are nobody's until they are used (Linux 5.8 has it)"
+NOT_OPENED: Final = (
+    "sockets opened before are nobody's until they are used (Linux 5.8 has it, loader core)"
+)
 NO_SENDERS: Final = "a socket that is handed on keeps its former sender"
 NO_RECEIVERS: Final = "a socket that is handed on keeps its former receiver"
 NO_PACKET_SOCKETS: Final = "packet sockets are not counted"
@@ -155,6 +157,9 @@ NO_USE: Final = "a UDP socket that is handed on keeps its former owner"
 ONLY_CGROUPS: Final = (
     "a TCP socket that is accepted or handed on stays with who listened or connected (neither "
     "kprobes nor the tracepoint sock_send_length of Linux 6.3)"
+)
+FIRST_DATAGRAM: Final = (
+    "with classes of remote addresses, the first datagram of a new sender goes to the former one"
 )
 FIRST_SEND: Final = "what a TCP socket sends in a new user's first call goes to the former one"
 

@@ -91,7 +91,8 @@ class _Opened:
         # The fingerprint comes first.
         found = int.from_bytes(ctypes.string_at(start, 4), "little") if size.value >= 4 else 0
         if size.value != len(settings) or found != layouts.FINGERPRINT:
-            raise self._stale("not that of layouts.py")
+            msg = "not that of layouts.py"
+            raise self._stale(msg)
         self._bpf.call(
             *("bpf_map__set_initial_value", data, settings, len(settings)),
             error=unexpected("settings"),
@@ -100,7 +101,8 @@ class _Opened:
             table = self._map(name)
             sizes = (self._bpf.bpf_map__key_size(table), self._bpf.bpf_map__value_size(table))
             if sizes != (shape.key_size, shape.value_size):
-                raise self._stale(f"map {name}: sizes of key and value are {sizes}")
+                msg = f"map {name}: sizes of key and value are {sizes}"
+                raise self._stale(msg)
             self._bpf.call(
                 *("bpf_map__set_max_entries", table, shape.entries),
                 error=unexpected(f"size of map {name}"),

@@ -22,6 +22,7 @@ from exporter.kernel import (
     socket_diag,
 )
 from exporter.kernel.cgroup_paths import CgroupPaths
+from exporter.kernel.core_object import Options
 from exporter.kernel.holding import program_info
 from exporter.kernel.hooks import NO_PAYLOAD, UNSEEN_KERNEL
 from exporter.kernel.libbpf import ProgramInfo, RunOptions, describe, open_library
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from exporter.kernel.cgroups import Cgroup
-    from exporter.kernel.core_object import Options
 
 SETTLED_AT_ONCE: Final = 32
 """SETTLE_COOKIES (bpf/portable.h), as the next two."""
@@ -44,6 +44,8 @@ GRACE_NS: Final = 2 * 10**9
 
 class PortableTracer(Tracer):
     """Programs of the portable object, attached."""
+
+    layout = "portable"
 
     def __init__(self, options: Options, load: Load, loader: str = "core") -> None:
         """Load with the best hooks that this kernel has, and attach. Raises KernelError.
@@ -99,16 +101,20 @@ class PortableTracer(Tracer):
             self._stack.callback(self._lives.close)
 
     @property
-    def layout(self) -> str:  # type: ignore[override]
-        """Return which kernel object it is."""
-        return "portable"
+    def missing(self) -> tuple[Program, ...]:
+        """Return the programs that this kernel does not take, or has no place for."""
+        return tuple(
+            program for program in self._attached.blueprint.programs if self._lacks(program)
+        )
 
     @property
-    def losses(self) -> tuple[str, ...]:
+    def losses(self) -> tuple[str, ...]:  # type: ignore[override]
         """Return what this kernel, or this object, does not tell."""
         options = self._options
         found = [UNSEEN_KERNEL, NO_PAYLOAD]
-        found += [p.without for p in self._attached.blueprint.programs if self._lacks(p)]
+        found += [program.without for program in self.missing]
+        if self.owners == "tracepoint" and options.remotes:
+            found.append(portable.FIRST_DATAGRAM)
         if self.owners == "cgroup":
             found.append(portable.ONLY_CGROUPS)
         for is_on, lost in (
@@ -258,8 +264,6 @@ class _Attached:
     def _attach(self, program: Program, fd: int) -> None:
         """Attach to all of its targets that there are. Raises OSError if there is none."""
         if program.hook is Hook.CGROUP:
-            names = [one.name for one in self.blueprint.programs]
-            self._without_links.sweep(program.attach_type, names)
             link = self._without_links.attach(fd, program.attach_type)
             if link is not None:
                 self._held.links[program.name] = link
@@ -359,6 +363,13 @@ def candidates() -> Iterator[str]:
     yield "cgroup"
 
 
+def room(options: Options) -> int:
+    """Return how many tasks there is room for: what is preallocated is little, unless asked for."""
+    if options.max_tasks == Options._field_defaults["max_tasks"]:
+        return portable.TASKS
+    return options.max_tasks
+
+
 def draw(options: Options, owners: str, cgroup: Cgroup) -> Blueprint:
     """Decide what is to be made for these options and this set of hooks."""
     by_tracepoint = owners == "tracepoint"
@@ -370,10 +381,11 @@ def draw(options: Options, owners: str, cgroup: Cgroup) -> Blueprint:
             cgroup_level=cgroup.level,
             count_remotes=bool(options.remotes),
             cgroup_id=cgroup.cgroup_id,
-            know_sender=by_tracepoint,
+            # What waits in a socket is of one class: with classes nothing waits that has a user.
+            know_sender=by_tracepoint and not options.remotes,
             know_tcp_sender=not by_tracepoint or attaching.has_raw_tracepoint("tcp_sendmsg_locked"),
         ),
-        maps=portable.maps(options.max_tasks, len(options.remotes)),
+        maps=portable.maps(room(options), len(options.remotes)),
         programs=tuple(
             program
             for program in portable.programs(owners)

@@ -18,14 +18,16 @@ class Tracer(Protocol):
 
     loader: str
     """How it was loaded: `core` or `bcc`."""
+    layout: str
+    """Which kernel object it is: `main`, or `portable`."""
     libbpf_version: str
     owners: str
-    """How a socket's user is known beside its creation: `tracepoint`, `fentry`, or `creation`."""
+    """How a socket's user is known beside its creation: `tracepoint`, `fentry`, or `creation`.
 
-    @property
-    def losses(self) -> tuple[str, ...]:
-        """Return what is not counted or not known on this kernel, a sentence each."""
-        ...
+    Of the portable object: `tracepoint`, `kprobe`, or `cgroup`.
+    """
+    losses: tuple[str, ...]
+    """What this kernel, or this object, can't tell: each a sentence for people."""
 
     def settle(self, *, list_sockets: bool = False) -> SocketWalk:
         """Move what waits in the sockets to the tasks. Raises MapReadError.

@@ -23,7 +23,7 @@ from tests.workload import Process
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
+pytestmark = [pytest.mark.e2e, pytest.mark.kernel, pytest.mark.needs("pins")]
 
 CHECKOUT = Path(__file__).parents[2]
 DATAGRAMS = 23

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from tests.kernel.lab import Lab
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.needs("compat")]
 
 HEADERS = {4: 28, 6: 48}
 CLONE_NEWPID = 0x20000000

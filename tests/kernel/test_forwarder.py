@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.kernel.router import Router
     from tests.workload import Process
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.needs("devices")]
 
 HEADERS: Final = {4: 28, 6: 48}
 """IP and UDP."""

@@ -21,7 +21,7 @@ from tests.workload import Process, wait_until
 if TYPE_CHECKING:
     from tests.kernel.lab import Lab
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.needs("netfilter")]
 
 KNOCKS = 23
 RST = {4: (KNOCKS, KNOCKS * 40), 6: (KNOCKS, KNOCKS * 60)}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.kernel.lab import Lab
     from tests.network import End
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.needs("hosts")]
 
 ROOM: Final = 4099
 SECOND: Final = {4: "198.51.100.3", 6: "2001:db8::3"}

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exporter.kernel.core_loader import CoreTracer, Options
-from tests import workload
+from exporter.kernel.choice import open_tracer
+from exporter.kernel.core_object import Options
+from tests import needs, workload
 from tests.kernel.lab import cgroup_root
 from tests.network import run_json
 from tests.workload import Process, wait_until
@@ -60,7 +61,7 @@ def _assert_gone(objects: set[tuple[str, int]]) -> None:
 def test_close_leaves_nothing() -> None:
     """After close() nothing is attached and nothing is loaded; closing again does no harm."""
     before = _held()
-    tracer = CoreTracer(Options())
+    tracer = open_tracer(needs.chosen(Options()))
     mine = _held() - before
     assert mine <= _loaded()
     assert mine & _attached()
@@ -75,7 +76,7 @@ def test_exception_leaves_nothing() -> None:
     before = _held()
 
     def fail() -> None:
-        with CoreTracer(Options()):
+        with open_tracer(needs.chosen(Options())):
             mine.update(_held() - before)
             message = "on purpose"
             raise ZeroDivisionError(message)
@@ -88,7 +89,7 @@ def test_exception_leaves_nothing() -> None:
 
 def _hold_tracer(talk: Connection) -> None:
     """Be a process with a tracer that will never close it."""
-    with CoreTracer(Options()):
+    with open_tracer(needs.chosen(Options())):
         talk.send("attached")
         talk.recv()
 
@@ -108,7 +109,7 @@ def test_kill_leaves_nothing() -> None:
 def test_two_tracers(lab: Lab) -> None:
     """Two tracers at the same time count the same."""
     connections, size = 31, 4099
-    with CoreTracer(Options()) as second:
+    with open_tracer(needs.chosen(Options())) as second:
         twin = lab.twin(second)
         start, twin_start = lab.read(), twin.read()
         server = lab.start(workload.serve_tcp, lab.right.ipv4, connections, at=lab.right)

@@ -136,6 +136,7 @@ def test_tcp_accepted(room: Lab, family: int, way: Way) -> None:
     _assert_split(room, first, room.right, "tcp", start)
 
 
+@pytest.mark.needs("mptcp")
 def test_mptcp(room: Lab, family: int) -> None:
     """Subflows go with the socket above them; its new sender is known after the first call."""
     address = room.right.address(family)

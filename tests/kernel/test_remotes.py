@@ -419,6 +419,7 @@ def test_packet_sockets(place: Place) -> None:
     assert _classes(passed.records[receiver.pid]) == {NO_ADDRESS: (frames, received, 0, 0)}
 
 
+@pytest.mark.needs("datagrams")
 @pytest.mark.parametrize("second", [WIDE, OTHER], ids=["same-class", "another-class"])
 def test_passed(place: Place, family: int, second: int) -> None:
     """The new user's first datagram, which has left when he is known, in its class."""
@@ -534,6 +535,7 @@ def _through(place: Place, plan: Sequence[Shots]) -> Any:
 OTHERS: Final = tuple((prefix, remote + 4) for prefix, remote in REMOTES)
 
 
+@pytest.mark.needs("pins")
 @pytest.mark.parametrize("others", [REMOTES, OTHERS], ids=["same", "other-prefixes"])
 def test_next_run(bpffs: Path, family: int, others: tuple[tuple[str, int], ...]) -> None:
     """Nothing is lost, and the counts go on: under the numbers that classes have then."""
@@ -565,6 +567,7 @@ def test_next_run(bpffs: Path, family: int, others: tuple[tuple[str, int], ...])
             place.assert_same(passed, lab.right, receiver.pid)
 
 
+@pytest.mark.needs("pins")
 def test_switched_on_later(bpffs: Path, family: int) -> None:
     """Records that were there before hold what came since; the counters of all go on."""
     options = Options(pin_path=str(bpffs / "netatop"))

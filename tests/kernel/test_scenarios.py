@@ -33,7 +33,9 @@ def _delivered(counters: Counters, copies: int) -> Counters:
 
 def _needs(scenario: Scenario) -> tuple[pytest.MarkDecorator, ...]:
     """Return what a scenario needs: where the kernel itself takes part, to see that."""
-    return (pytest.mark.needs("netfilter"),) if scenario.remainder.startswith("`kernel`") else ()
+    if scenario.remainder.startswith("`kernel`"):
+        return (pytest.mark.needs("netfilter"),)
+    return (pytest.mark.needs("mptcp"),) if "subflows" in scenario.title else ()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.kernels import archive, machine, page, results
 from tests.kernels.kernel import CHECKOUT, Kernel, every, named
-from tests.kernels.suites import ALL, PINNED
+from tests.kernels.suites import ALL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +32,7 @@ def examine(kernel: Kernel, out: Path, tests: Sequence[str] = ALL, seconds: floa
     archive.ensure(kernel)
     for stale in ("facts.json", "junit.xml", "doctor"):
         (out / stale).unlink(missing_ok=True)
-    chosen = [test for test in tests if kernel.loader == "core" or test not in PINNED]
-    command = (*LOADERS[kernel.loader], *machine.python("tests.kernels.guest", *chosen))
+    command = (*LOADERS[kernel.loader], *machine.python("tests.kernels.guest", *tests))
     return results.read(kernel, out, machine.run(kernel, out, *command, seconds=seconds))
 
 

@@ -19,9 +19,10 @@ from exporter.errors import KernelError
 from exporter.kernel.choice import open_tracer
 from exporter.kernel.core_loader import CoreTracer, Options
 from exporter.kernel.hooks import NETFILTER, UNSEEN_KERNEL
+from exporter.kernel.portable_tracer import PortableTracer
 from exporter.kernel.types import BTF
+from tests import needs
 from tests.headers import WITHOUT_TYPES
-from tests.needs import LOADER
 
 if TYPE_CHECKING:
     from exporter.kernel.tracer import Tracer
@@ -55,29 +56,31 @@ def facts(loader: str) -> dict[str, Any]:
     """Return how a loader works here, or why it does not."""
     release = os.uname().release
     try:
-        with open_tracer(Options(), loader) as tracer:
+        with open_tracer(needs.chosen(Options()), loader) as tracer:
+            is_main = isinstance(tracer, CoreTracer)
             verdict = self_test.run(tracer)
             attached = {program.name for program in tracer.programs() if program.attached}
             return {
                 "release": release,
                 "loader": tracer.loader,
                 "owners": tracer.owners,
+                "walk": tracer._held.plan.walk if is_main else "settle_meters",
                 "attached": sorted(attached),
+                "missing": _missing(tracer)
+                | dict.fromkeys(set(NETFILTER) - attached, UNSEEN_KERNEL),
                 "self_test": {"passed": verdict.passed, "said": verdict.said},
-                **_lacks(tracer, attached),
             }
     except KernelError as error:
         found = {"kind": type(error).__name__, "said": str(error)}
         return {"release": release, "error": found}
 
 
-def _lacks(tracer: Tracer, attached: set[str]) -> dict[str, Any]:
-    """Return how it settles, and what it can't know, by program as far as one is to blame."""
-    if not isinstance(tracer, CoreTracer):
-        return {"walk": "", "missing": {}, "lacks": list(tracer.losses)}
-    missing = {hook.program: hook.without for hook in tracer.missing}
-    missing |= dict.fromkeys(set(NETFILTER) - attached, UNSEEN_KERNEL)
-    return {"walk": tracer._held.plan.walk, "missing": missing, "lacks": []}
+def _missing(tracer: Tracer) -> dict[str, str]:
+    """Return what is lost by each program that the kernel does not take."""
+    if isinstance(tracer, CoreTracer):
+        return {hook.program: hook.without for hook in tracer.missing}
+    assert isinstance(tracer, PortableTracer)
+    return {program.name: program.without for program in tracer.missing}
 
 
 def examine() -> None:
@@ -92,7 +95,7 @@ def examine() -> None:
 
 def main(*tests: str) -> int:
     """Run everything; return the exit status of pytest, or 1 if nothing can be loaded."""
-    hidden = WITHOUT_TYPES if LOADER == "bcc" else ()
+    hidden = WITHOUT_TYPES if needs.LOADER == "bcc" else ()
     subprocess.run((*hidden, sys.executable, "-m", "tests.kernels.guest"), check=True)
     if "error" in json.loads((OUT / "facts.json").read_text()):
         return 1

@@ -28,9 +28,11 @@ size (every number equal to nftables', to the packet and the byte), and a restar
 tables. `tests/kernels/kernels.toml` is the list, `tests/kernels/suites.py` what is run.
 
 *Users of sockets* is what tells who uses a socket (`owners` in `netatop_loader_info`): a
-tracepoint, or where the kernel lacks one, `fentry` and `fexit` of the functions around it.
-*Sockets* is how all are settled at a scrape: by the kernel's iterator over them, or by way of all
-open files where that iterator is not safe.
+tracepoint, or where the kernel lacks one, `fentry` and `fexit` of the functions around it, or
+kprobes.
+*Sockets* is how all are settled at a scrape: by the kernel's iterator over them, by way of all
+open files where that iterator is not safe, or one by one by their cookies, where the portable
+kernel object is taken (docs/architecture.md).
 
 *bcc* compiles the portable programs when the exporter starts ([loaders.md](loaders.md)). Its rows
 are made without the kernel's type information: where what is read is kept, its headers say.
@@ -39,7 +41,12 @@ A test that needs what a kernel does not have is *lost*, with the reason below; 
 over in silence.
 """
 COLUMNS: Final = ("kernel", "loader", "users of sockets", "sockets", "programs", "tests", "result")
-WALKS: Final = {"walk_sockets": "iterator", "walk_socket_files": "files", "": "-"}
+WALKS: Final = {
+    "walk_sockets": "iterator",
+    "walk_socket_files": "files",
+    "settle_meters": "cookies",
+    "": "-",
+}
 
 
 def page(rows: Iterable[Row]) -> str:
@@ -66,13 +73,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     number = sum(sum(suite.values()) for suite in row.suites.values())
     tests = f"{passed} of {number}" + (f", {lost} lost" if lost else "")
     bad = row.broken or row.failures
-    result = (
-        "**fails**"
-        if bad
-        else "passes, with losses"
-        if lost or row.missing or row.lacks
-        else "passes"
-    )
+    result = "**fails**" if bad else "passes, with losses" if lost or row.missing else "passes"
     programs = str(len(row.attached))
     return row.release, row.loader, row.owners, WALKS[row.walk], programs, tests, result
 
@@ -84,12 +85,10 @@ def _details(row: Row) -> Iterator[str]:
         yield (
             "Suites: " + "; ".join(_suite(name, ended) for name, ended in row.suites.items()) + "."
         )
-    if row.missing or row.losses or row.lacks:
+    if row.missing or row.losses:
         yield ""
     for lost, programs in _by_reason(row.missing).items():
         yield f"- Not attached: {', '.join(f'`{name}`' for name in programs)}. Lost: {lost}."
-    for lost in row.lacks:
-        yield f"- Lost: {lost}."
     for lost, tests in _by_reason(row.losses).items():
         yield f"- Lost in {len(tests)} tests: {lost}."
     for why, tests in _by_reason(row.failures).items():

@@ -40,8 +40,6 @@ class Row:
     attached: tuple[str, ...] = ()
     missing: dict[str, str] = dataclasses.field(default_factory=dict)
     """By program: what is lost without it."""
-    lacks: tuple[str, ...] = ()
-    """What it can't know, where no program of that kind is to blame."""
     suites: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
     """How many tests of each ended in which way."""
     failures: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -71,10 +69,7 @@ def read(kernel: Kernel, out: Path, ended: Ended) -> Row:
         return dataclasses.replace(row, **{"refused" if is_known else "broken": said})
     same = ("release", "loader", "owners", "walk", "missing")
     row = dataclasses.replace(
-        row,
-        **{name: found[name] for name in same},
-        attached=tuple(found["attached"]),
-        lacks=tuple(found.get("lacks", ())),
+        row, **{name: found[name] for name in same}, attached=tuple(found["attached"])
     )
     junit = out / "junit.xml"
     if junit.exists():
@@ -133,8 +128,7 @@ def load(file: Path = RESULTS) -> dict[str, Row]:
     if not file.exists():
         return {}
     rows = (
-        Row(**{**row, **{name: tuple(row.get(name, ())) for name in ("attached", "lacks")}})
-        for row in json.loads(file.read_text())
+        Row(**{**row, "attached": tuple(row["attached"])}) for row in json.loads(file.read_text())
     )
     return {row.label: row for row in rows}
 

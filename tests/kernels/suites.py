@@ -45,5 +45,3 @@ ALL: Final = (
 )
 FEW: Final = ("tests/kernel/test_continuity.py::test_pause[same]",)
 """What CI has the time for: exact exchanges before, during and after a restart on the same pins."""
-PINNED: Final = frozenset((RESTART, *FEW))
-"""Not for bcc: what it makes is never pinned."""
