@@ -46,8 +46,16 @@ def _loaded() -> set[tuple[str, int]]:
 
 
 def _attached() -> set[tuple[str, int]]:
-    """Return the programs attached to the root cgroup."""
-    found = run_json("bpftool", "-j", "cgroup", "show", str(cgroup_root()))
+    """Return the programs attached to the root cgroup.
+
+    bpftool asks for all places that it knows, and fails where the kernel does not know one of them
+    (Debian's on Linux 5.10). There it lists the links.
+    """
+    try:
+        found = run_json("bpftool", "-j", "cgroup", "show", str(cgroup_root()))
+    except RuntimeError:
+        links = run_json("bpftool", "-j", "link", "show")
+        return {("prog", link["prog_id"]) for link in links if link["type"] == "cgroup"}
     return {("prog", entry["id"]) for entry in found}
 
 
