@@ -68,6 +68,14 @@ def test_by_headers() -> None:
         assert verdict.passed, verdict
 
 
+def test_without_later_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Linux 5.5 and 5.8 have brought has a substitute."""
+    monkeypatch.setattr(bcc_loader, "_has_helper", lambda _: False)
+    with choice.open_tracer(Options(), choice.BCC) as tracer:
+        verdict = self_test.run(tracer)
+        assert verdict.passed, verdict
+
+
 def test_headers_of_another_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are found out before anything is loaded."""
     monkeypatch.setenv(CHOSEN, str(headers.make(tmp_path, "6.1.0-53-amd64")))
