@@ -167,11 +167,8 @@ class CgroupPrograms:
 
     def _sweep(self, attach_type: int, name: str) -> None:
         """Detach programs with this name: their exporter was killed."""
-        for number in self._query(attach_type):
-            try:
-                fd = bpf(PROG_GET_FD_BY_ID, GetFd(number))
-            except PermissionError:  # without CAP_SYS_ADMIN, so the kernel has links (Linux 5.8)
-                return
+        for number in self.ids(attach_type):
+            fd = bpf(PROG_GET_FD_BY_ID, GetFd(number))
             try:
                 if program_name(fd) == name:
                     bpf(PROG_DETACH, Attach(self._cgroup, fd, attach_type))
@@ -181,7 +178,8 @@ class CgroupPrograms:
             finally:
                 os.close(fd)
 
-    def _query(self, attach_type: int) -> Iterator[int]:
+    def ids(self, attach_type: int) -> Iterator[int]:
+        """Yield the ids of all programs at one hook, whoever has attached them."""
         ids = (ctypes.c_uint32 * MOST_QUERIED)()
         request = Query(
             target_fd=self._cgroup,
