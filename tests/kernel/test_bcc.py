@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bcc loader: where members are, what it loads, and what it does not hide.
 
-That it counts exactly is shown by all other tests here, with NETATOP_LOADER=bcc.
+That it counts exactly is shown by the others, with NETATOP_LOADER=bcc: here are few of them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,39 @@ from exporter.kernel.members import NOT_THERE, UNDECLARED
 from exporter.kernel.portable import Hook, Program, ProgramType
 from exporter.kernel.portable_tracer import PortableTracer
 from tests import headers
+from tests.kernel.lab import open_lab, readable, total
+from tests.kernel.scenarios import SCENARIOS
 
 pytestmark = pytest.mark.kernel
 
 NOTHING = bytes((0x95, 0, 0, 0, 0, 0, 0, 0))
 """exit, without a result: the verifier refuses it (RFC 9669)."""
+
+
+EXACT = (
+    "TCP,-full-duplex",
+    "TCP,-31-pairs-of-processes-at-once",
+    "UDP,-100,000-small-datagrams",
+    "UDP-connected,-each-datagram-answered",
+    "raw-sockets,-protocol-253",
+)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("name", EXACT)
+def test_exact(name: str, family: int) -> None:
+    """Each process has what nftables has counted in its namespace, to the packet and the byte."""
+    (scenario,) = (one for one in SCENARIOS if one.name == name)
+    with open_lab(traced=False) as lab, choice.open_tracer(Options(), choice.BCC) as lab.tracer:
+        start = lab.read()
+        cast = scenario.play(lab, family)
+        passed = lab.since(start)
+    for pids, end in ((cast.left, lab.left), (cast.right, lab.right)):
+        carried = total(passed.processes[pid] for pid in pids)
+        seen = passed.seen[end.namespace]
+        assert any(seen)
+        assert readable(carried, scenario.protocol) == readable(seen, scenario.protocol)
+    assert passed.lost == {}
 
 
 @pytest.fixture
