@@ -8,7 +8,7 @@ The programs count for the whole host: run it while nothing else does much.
 With several objects (built from the same layouts), they take turns: before and after in one run.
 
     sudo .venv/bin/python bench/packets.py [--rounds N] [--seconds S] [--remotes PREFIX=CLASS ...]
-        [OBJECT ...]
+        [--portable] [OBJECT ...]
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from common import compile_c, compile_empty, print_table, run_load
 
 from exporter.kernel import cgroups
-from exporter.kernel.core_loader import OBJECT, CoreTracer, Options
+from exporter.kernel.choice import open_tracer
+from exporter.kernel.core_object import OBJECT, Options
 from exporter.kernel.libbpf import ProgramInfo, open_library
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
+
+    from exporter.kernel.tracer import Tracer
 
 BPF_STATS_RUN_TIME: Final = 0
 MODES: Final = ("udp", "bulk", "bytes", "connect", "udp6", "hosts")
@@ -113,7 +116,7 @@ class Empty:
         self._stack.close()
 
 
-def read(tracer: CoreTracer, nothing: Empty) -> dict[str, tuple[Runs, Runs]]:
+def read(tracer: Tracer, nothing: Empty) -> dict[str, tuple[Runs, Runs]]:
     """Return the statistics of (real, empty) by hook."""
     empty = nothing.runs()
     elsewhere = empty[ONE_CALL.rpartition(" ")[2]]
@@ -136,7 +139,7 @@ def measure(
         cgroup = cgroups.open_cgroup(None)
         stack.callback(os.close, cgroup.fd)
         nothing = stack.enter_context(Empty(empty, cgroup.fd))
-        tracer = stack.enter_context(CoreTracer(real))
+        tracer = stack.enter_context(open_tracer(real))
         for mode in modes:
             before = read(tracer, nothing)
             run_load(load, mode, seconds)
@@ -179,6 +182,7 @@ def main() -> None:
     parser.add_argument("--remotes", nargs="+", type=remote, default=[], metavar="PREFIX=CLASS")
     parser.add_argument("--hosts", action="store_true", help="count by IP address, too")
     parser.add_argument("--compat", action="store_true", help="nothing waits in the sockets")
+    parser.add_argument("--portable", action="store_true", help="the portable kernel object")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each load in each round")
     arguments = parser.parse_args()
@@ -196,6 +200,7 @@ def main() -> None:
                         remotes=tuple(arguments.remotes),
                         max_hosts=4099 * arguments.hosts,
                         compat=arguments.compat,
+                        layout="portable" if arguments.portable else "main",
                     )
                     measured = measure(options, empty, load, arguments.loads, arguments.seconds)
                     for key, figure in measured.items():

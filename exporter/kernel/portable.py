@@ -87,6 +87,38 @@ class Program(NamedTuple):
     whole_host: bool = False
     """What it sees belongs to no cgroup: left out where only a part of the host is counted."""
 
+    @property
+    def place(self) -> str:
+        """Return where it is attached, as its section in bpf/portable.bpf.c has it."""
+        match self.hook:
+            case Hook.CGROUP:
+                return PLACES[self.attach_type]
+            case Hook.RAW_TRACEPOINT:
+                return f"raw_tp/{self.targets[0]}"
+            case Hook.ITERATOR:
+                return "iter/task_file"
+            case Hook.RUN:
+                return "tc"
+        return f"{self.hook.value}/{self.targets[0]}"
+
+
+PLACES: Final = {
+    0: "cgroup_skb/ingress",
+    1: "cgroup_skb/egress",
+    2: "cgroup/sock_create",
+    3: "sockops",
+    10: "cgroup/connect4",
+    11: "cgroup/connect6",
+    12: "cgroup/post_bind4",
+    13: "cgroup/post_bind6",
+    14: "cgroup/sendmsg4",
+    15: "cgroup/sendmsg6",
+    19: "cgroup/recvmsg4",
+    20: "cgroup/recvmsg6",
+    34: "cgroup/sock_release",
+}
+"""By enum bpf_attach_type."""
+
 
 class Blueprint(NamedTuple):
     """What a loader is to make."""
@@ -153,10 +185,10 @@ NOT_OPENED: Final = (
 NO_SENDERS: Final = "a socket that is handed on keeps its former sender"
 NO_RECEIVERS: Final = "a socket that is handed on keeps its former receiver"
 NO_PACKET_SOCKETS: Final = "packet sockets are not counted"
-NO_USE: Final = "a UDP socket that is handed on keeps its former owner"
+NO_USE: Final = "a UDP socket that is connected or handed on keeps its former owner"
 ONLY_CGROUPS: Final = (
-    "a TCP socket that is accepted or handed on stays with who listened or connected (neither "
-    "kprobes nor the tracepoint sock_send_length of Linux 6.3)"
+    "a socket that is accepted or handed on stays with who listened, connected or bound it "
+    "(the kernel has neither kprobes nor the tracepoint sock_send_length of Linux 6.3)"
 )
 FIRST_DATAGRAM: Final = (
     "with classes of remote addresses, the first datagram of a new sender goes to the former one"

@@ -337,7 +337,7 @@ class _Attached:
             info = self._info(program)
             yield model.ProgramStatus(
                 name=program.name,
-                hook="/".join((program.hook.value, *program.targets[:1])),
+                hook=program.place,
                 attached=program.name in self.names,
                 runs=info.run_cnt,
                 run_time_ns=info.run_time_ns,

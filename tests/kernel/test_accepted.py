@@ -46,6 +46,7 @@ def _assert_payload(passed: Difference, served: dict[int, int]) -> None:
     assert payload == {pid: number * SIZE for pid, number in served.items()}
 
 
+@pytest.mark.needs("users")
 def test_pre_fork(lab: Lab, family: int) -> None:
     """Workers accept at one listener, which is the parent's: it has the handshakes, no more."""
     pipes = [multiprocessing.Pipe() for _ in range(WORKERS)]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Readable: TypeAlias = dict[str, tuple[int, int]]
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.needs("users")]
 
 DELAYED_ACK = 0.25
 """Seconds after which nothing more comes of itself (include/net/tcp.h, TCP_DELACK_MAX: 200 ms)."""

@@ -19,6 +19,7 @@ from exporter.kernel.core_object import Options
 from exporter.kernel.portable_tracer import PortableTracer, candidates
 from tests import workload
 from tests.kernel.lab import alone, open_lab, readable
+from tests.kernel.scenarios import counters
 from tests.workload import CLOSED_PORT, PORT, Process, wait_until
 
 if TYPE_CHECKING:
@@ -108,6 +109,34 @@ def test_moved_under_load(portable_lab: Lab, family: int) -> None:
         "udp transmit": (every, every * (HEADERS[family] + len(b"shared")))
     }
     assert model.pick(passed.seen[lab.left.namespace], "udp", "transmit", "packets") == every
+    assert passed.lost == {}
+
+
+def test_moved_once(portable_lab: Lab) -> None:
+    """Whoever sends in turn moves what waits, and so does a settle on the other processor."""
+    datagrams, lab = 40_009, portable_lab
+    start = lab.read()
+    mother = lab.start(*(workload.take_turns, lab.right.ipv4, CLOSED_PORT, datagrams), at=lab.left)
+    assert mother.hear() == "ready"
+    tracer = lab.tracer
+    assert isinstance(tracer, PortableTracer)
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        while not mother.ended:
+            cookies = [meter.cookie for meter in tracer._read_meters() if meter.user[1]]
+            for _ in range(997):
+                tracer._attached.settle(cookies)
+    finally:
+        os.sched_setaffinity(0, before)
+    child = mother.hear()
+    mother.wait()
+    passed = lab.since(start)
+    carried = [readable(passed.processes[pid], "udp") for pid in (mother.pid, child)]
+    each = datagrams, datagrams * (HEADERS[4] + len(b"turns"))
+    assert model.add(passed.processes[mother.pid], passed.processes[child]) == counters(
+        udp_transmit=(2 * each[0], 2 * each[1])
+    ), carried
     assert passed.lost == {}
 
 
