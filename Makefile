@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 Q := $(if $(V),,@)
 BIN := .venv/bin
-C_SOURCES := $(wildcard bpf/*.[ch] bench/*.[ch] tests/*/*.[ch])
+C_SOURCES := $(wildcard bpf/*.[ch] bpf/bcc/*.h bench/*.[ch] tests/*/*.[ch])
 SCRIPTS := quickstart.sh .ci/run tests/e2e/bare_debian.sh
 GENERATED := exporter/kernel/layouts.py bpf/fingerprint.h
 

@@ -54,6 +54,7 @@ need_for_test() {
     need lz4 command -v lz4
     need nftables command -v nft
     need prometheus command -v promtool
+    need python3-bpfcc /usr/bin/python3 -c 'import bcc'
     need qemu-system-x86 command -v qemu-system-x86_64
     need zstd command -v zstd
 }

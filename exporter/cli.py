@@ -314,6 +314,14 @@ def _kernel_flags(parser: argparse.ArgumentParser) -> None:
         default=flags.Flags().max_tasks,
         help="size of the task table; what does not fit counts as unidentified, reason overflow",
     )
+    parser.add_argument(
+        "--loader",
+        choices=flags.LOADERS,
+        default=flags.Flags().loader,
+        help="how kernel programs are loaded: built beforehand, with the kernel's type information "
+        "(core), compiled now (bcc), or as core and only where the kernel can't, as bcc (auto; "
+        "docs/loaders.md)",
+    )
 
 
 def _compat_flags(parser: argparse.ArgumentParser) -> None:
@@ -604,7 +612,7 @@ def serve(parsed: argparse.Namespace) -> int:
     options = _options(chosen, settings)
     # What all threads have is settled here, before there is one.
     loading = privileges.load(
-        functools.partial(open_tracer, options),
+        functools.partial(open_tracer, options, chosen.loader),
         None if chosen.keep_capabilities else privileges.needs(options, _places(chosen, settings)),
     )
     with (
@@ -647,7 +655,8 @@ def _test(tracer: Tracer, chosen: flags.Flags) -> str:
         return ""  # ours are not
     verdict = self_test.run(tracer)
     if verdict.passed:
-        logger.info("self-test: %s; users of sockets by %s", verdict.said, tracer.owners)
+        how = f"loader {tracer.loader}, users of sockets by {tracer.owners}"
+        logger.info("self-test: %s; %s", verdict.said, how)
         return ""
     if verdict.passed is None:
         logger.warning("self-test: not made: %s", verdict.said)
@@ -670,7 +679,7 @@ def once(parsed: argparse.Namespace) -> int:
     """Print one exposition."""
     chosen = _flags(parsed)
     settings = reload.settings(chosen)
-    with open_tracer(_options(chosen, settings)) as tracer:
+    with open_tracer(_options(chosen, settings), chosen.loader) as tracer:
         collector = _collector(tracer, settings)
         time.sleep(parsed.seconds)
         sys.stdout.buffer.write(collector.expose())
@@ -770,7 +779,8 @@ def run_doctor(parsed: argparse.Namespace) -> int:
     """Examine the host."""
     chosen = _flags(parsed)
     settings = reload.settings(chosen)
-    examination = doctor.examine(_options(chosen, settings), _places(chosen, settings))
+    options, places = _options(chosen, settings), _places(chosen, settings)
+    examination = doctor.examine(options, places, chosen.loader)
     print("\n".join(examination.lines))
     return 0 if examination.works else 1
 

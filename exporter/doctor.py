@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exporter import __version__, privileges, self_test
 from exporter.errors import KernelError
-from exporter.kernel import capabilities, cgroups, features, host, libbpf
-from exporter.kernel.choice import open_tracer
+from exporter.kernel import (
+    bcc_compiler,
+    capabilities,
+    cgroups,
+    choice,
+    features,
+    host,
+    kernel_headers,
+    libbpf,
+)
 from exporter.kernel.features import Answer, Feature
 from exporter.kernel.types import BTF
 
@@ -28,22 +36,23 @@ class Examination(NamedTuple):
     works: bool
 
 
-def examine(options: Options, places: Iterable[str] = ()) -> Examination:
+def examine(options: Options, places: Iterable[str] = (), loader: str = choice.AUTO) -> Examination:
     """Ask for everything, then try what `serve` does, for a moment.
 
-    places: where files are to be made and removed.
+    places: where files are to be made and removed; loader: the choice.
     """
     versions = f"Linux {host.kernel_release()} {platform.machine()}, Python {PYTHON}"
     lines = [f"netatop-exporter {__version__}, {versions}"]
-    found = [*_host_features(options), *_privileges(options, places)]
+    found = [*_host_features(options), *_compiler(), *_privileges(options, places)]
     for title, needed in (("needed", True), ("useful, but not needed", False)):
         lines += ["", f"{title}:"]
         lines += [_line(feature) for feature in found if feature.needed is needed]
     lines.append("")
     try:
-        with open_tracer(options) as tracer:
+        with choice.open_tracer(options, loader) as tracer:
             attached = [program.name for program in tracer.programs() if program.attached]
-            owners, layout, losses = tracer.owners, tracer.layout, tracer.losses
+            taken, layout, owners = tracer.loader, tracer.layout, tracer.owners
+            losses = tracer.losses
             verdict = None if options.cgroup_path else self_test.run(tracer)
     except KernelError as error:
         lines += [f"serve would not work: {error}"]
@@ -54,8 +63,8 @@ def examine(options: Options, places: Iterable[str] = ()) -> Examination:
         lines.append("serve would not be ready")
         return Examination(lines, works=False)
     lines.append(
-        f"serve would work: loader core, {layout} kernel object, {len(attached)} kernel programs "
-        f"attached, users of sockets by {owners}"
+        f"serve would work: loader {taken}, {layout} kernel object, {len(attached)} kernel "
+        f"programs attached, users of sockets by {owners}"
     )
     lines += [f"  not told: {loss}" for loss in losses]
     return Examination(lines, works=True)
@@ -77,7 +86,8 @@ def _host_features(options: Options) -> Iterator[Feature]:
         "type information (BTF)",
         BTF.exists(),
         str(BTF),
-        f"no {BTF}; a kernel with CONFIG_DEBUG_INFO_BTF is needed",
+        f"no {BTF}; loader core needs a kernel with CONFIG_DEBUG_INFO_BTF, loader bcc its headers",
+        needed=False,
     )
     yield _cgroup(options.cgroup_path)
     yield _answer(
@@ -104,6 +114,21 @@ def _host_features(options: Options) -> Iterator[Feature]:
         return
     yield Feature("libbpf", True, Answer.THERE, version)
     yield from features.Probes().all()
+
+
+def _compiler() -> Iterator[Feature]:
+    """Yield what loader bcc takes; headers only where there is no type information."""
+    try:
+        version = bcc_compiler.version()
+        yield Feature("bcc", False, Answer.THERE, version)
+    except KernelError as error:
+        yield Feature("bcc", False, Answer.NOT_THERE, str(error))
+    if not BTF.exists():
+        try:
+            with kernel_headers.prepared():
+                yield Feature("kernel headers", False, Answer.THERE, "of this kernel")
+        except KernelError as error:
+            yield Feature("kernel headers", False, Answer.NOT_THERE, str(error))
 
 
 def _privileges(options: Options, places: Iterable[str]) -> Iterator[Feature]:

@@ -9,6 +9,7 @@
     │   ├── UnsupportedKernelError  the kernel lacks something: another loader may do
     │   ├── MissingCapabilityError  the caller lacks a privilege
     │   ├── CgroupError             no usable version 2 cgroup
+    │   ├── CompilerError           bcc, or what it takes to compile, is missing or not usable
     │   ├── LoadError               the kernel or libbpf refused the object
     │   ├── AttachError             a program is loaded but can't be attached
     │   ├── LayoutError             the object is not the one that this package was built with
@@ -51,6 +52,14 @@ class MissingCapabilityError(KernelError):
 
 class CgroupError(KernelError):
     """There is no version 2 cgroup hierarchy where one is needed."""
+
+
+class CompilerError(KernelError):
+    """Programs that are compiled at run time can't be; `log` holds all that clang said."""
+
+    def __init__(self, message: str, log: str = "") -> None:
+        super().__init__(message)
+        self.log = log
 
 
 class LoadError(KernelError):

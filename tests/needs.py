@@ -28,6 +28,10 @@ LAYOUT: Final = os.environ.get("NETATOP_LAYOUT", "")
 """The kernel object that the tests are for (core_object.LAYOUTS); empty: what the kernel takes."""
 OWNERS: Final = os.environ.get("NETATOP_OWNERS", "")
 """Of the portable object, the set of hooks (portable.OWNERS); likewise."""
+LOADER: Final = os.environ.get("NETATOP_LOADER", "core")
+"""Whom the tests are for (config.flags.LOADERS)."""
+PLACES: Final = os.environ.get("NETATOP_PLACES", "")
+"""For bcc: `headers` if the kernel's type information is not to be asked."""
 LOSS: Final = "loss: "
 """How the reason of such a skip begins."""
 
@@ -48,7 +52,11 @@ def chosen(options: Options) -> Options:
 @functools.cache
 def is_portable() -> bool:
     """Tell whether it is the portable object."""
-    return LAYOUT == "portable" or (not LAYOUT and Probes().atomics().answer is Answer.NOT_THERE)
+    return (
+        LAYOUT == "portable"
+        or LOADER == "bcc"
+        or (not LAYOUT and Probes().atomics().answer is Answer.NOT_THERE)
+    )
 
 
 def _of_main(is_there: Callable[[KernelTypes], bool]) -> Callable[[KernelTypes], bool]:
@@ -84,8 +92,11 @@ def filters_unopened() -> bool:
 
     They do on kernels that have netfilter links, and perhaps on some before.
     """
-    with KernelTypes() as types:
-        return types.has_netfilter_links()
+    try:
+        with KernelTypes() as types:
+            return types.has_netfilter_links()
+    except UnsupportedKernelError:
+        return False
 
 
 @functools.cache
@@ -95,7 +106,7 @@ def is_there(name: str) -> bool:
         with KernelTypes() as types:
             return NEEDS[name].is_there(types)
     except UnsupportedKernelError:
-        return True
+        return not is_portable()
 
 
 def loss(marks: list[pytest.Mark], parameters: Mapping[str, object]) -> str:

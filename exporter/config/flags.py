@@ -21,6 +21,7 @@ RESERVED: Final = (
 NETATOP_BPF: Final = "/run/netatop-bpf-socket"
 """Where atop looks for netatop-bpf."""
 MAX_TASKS: Final = 1 << 24
+LOADERS: Final = ("auto", "core", "bcc")
 
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]+)")
 
@@ -56,6 +57,7 @@ class Flags(NamedTuple):
     hosts: bool = False
     lifecycle: bool = False
     netfilter: bool = True
+    loader: str = "auto"
     compat_netatop: bool = False
     compat_netatop_bpf: str | None = None
     pin_path: str | None = None

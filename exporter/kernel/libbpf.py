@@ -57,6 +57,23 @@ def over_map(fd: int) -> IterOptions:
     return options
 
 
+class MapOptions(ctypes.Structure):
+    """struct bpf_map_create_opts (src/bpf.h, libbpf 1.0)."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("btf_fd", c_uint32),
+        ("btf_key_type_id", c_uint32),
+        ("btf_value_type_id", c_uint32),
+        ("btf_vmlinux_value_type_id", c_uint32),
+        ("inner_map_fd", c_uint32),
+        ("map_flags", c_uint32),
+        ("map_extra", c_uint64),
+        ("numa_node", c_uint32),
+        ("map_ifindex", c_uint32),
+    )
+
+
 class LoadOptions(ctypes.Structure):
     """struct bpf_prog_load_opts (src/bpf.h, libbpf 1.0)."""
 
@@ -95,6 +112,24 @@ class ProgramInfo(ctypes.Structure):
         ("run_cnt", c_uint64),
         ("recursion_misses", c_uint64),
     )
+
+
+class BtfType(ctypes.Structure):
+    """struct btf_type (include/uapi/linux/btf.h); a struct's members follow it."""
+
+    _fields_ = (("name_off", c_uint32), ("info", c_uint32), ("size_or_type", c_uint32))
+
+
+class BtfMember(ctypes.Structure):
+    """struct btf_member (include/uapi/linux/btf.h)."""
+
+    _fields_ = (("name_off", c_uint32), ("type", c_uint32), ("offset", c_uint32))
+
+
+class BtfEnum(ctypes.Structure):
+    """struct btf_enum (include/uapi/linux/btf.h)."""
+
+    _fields_ = (("name_off", c_uint32), ("value", ctypes.c_int32))
 
 
 class MapInfo(ctypes.Structure):
@@ -225,6 +260,8 @@ SIGNATURES: Final[dict[str, tuple[Any, ...]]] = {
     "bpf_enable_stats": (c_int, c_int),
     "btf__load_vmlinux_btf": (c_void_p,),
     "btf__find_by_name_kind": (ctypes.c_int32, c_void_p, c_char_p, c_uint32),
+    "btf__type_by_id": (ctypes.POINTER(BtfType), c_void_p, c_uint32),
+    "btf__name_by_offset": (c_char_p, c_void_p, c_uint32),
     "btf__free": (None, c_void_p),
 }
 
@@ -246,13 +283,17 @@ class Log:
         return "".join(text for _, text in self.messages)
 
     def quote(self) -> str:
-        """Return the lines that tell most: the last of the warnings, without mere statistics."""
-        warnings = "".join(text for level, text in self.messages if level == WARN)
-        lines = [line for line in warnings.splitlines() if line.strip()]
-        lines = [line for line in lines if not line.startswith(("processed ", "-- "))]
-        shown = lines[-VERIFIER_LINES:]
-        omitted = len(lines) - len(shown)
-        return "\n".join([f"({omitted} lines omitted)", *shown] if omitted else shown)
+        """Return the lines that tell most: the last of the warnings."""
+        return quote("".join(text for level, text in self.messages if level == WARN))
+
+
+def quote(log: str) -> str:
+    """Return the last lines of what the verifier has said, without mere statistics."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("processed ", "-- "))]
+    shown = lines[-VERIFIER_LINES:]
+    omitted = len(lines) - len(shown)
+    return "\n".join([f"({omitted} lines omitted)", *shown] if omitted else shown)
 
 
 class Libbpf:

@@ -179,7 +179,9 @@ NOT_SETTLED: Final = "what a closed socket still receives may be counted as nobo
 NOT_INHERITED: Final = "a connection is nobody's until its process uses it"
 NO_NAMES: Final = "a process keeps the name of its first packet"
 NOT_CREATED: Final = "a socket is nobody's until its process uses it"
-NOT_OPENED: Final = "sockets opened before are nobody's until they are used (Linux 5.8 has it)"
+NOT_OPENED: Final = (
+    "sockets opened before are nobody's until they are used (Linux 5.8 has it, loader core)"
+)
 NO_SENDERS: Final = "a socket that is handed on keeps its former sender"
 NO_RECEIVERS: Final = "a socket that is handed on keeps its former receiver"
 NO_RAW_RECEIVERS: Final = "a raw socket that is handed on keeps its former receiver"

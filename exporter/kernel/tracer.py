@@ -17,7 +17,7 @@ class Tracer(Protocol):
     """Attached programs and their tables. Not safe for threads: hold a lock."""
 
     loader: str
-    """How it was loaded: `core`."""
+    """How it was loaded: `core` or `bcc`."""
     layout: str
     """Which kernel object it is: `main`, or `portable`."""
     libbpf_version: str

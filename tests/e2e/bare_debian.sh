@@ -53,7 +53,7 @@ mkdir -p "$tree/usr/local/share/ca-certificates" "$tree$place"
 cp -rT /usr/local/share/ca-certificates "$tree/usr/local/share/ca-certificates"
 quickstart=(chroot "$tree" env --chdir=/tmp HOME=/root "$place/quickstart.sh")
 cd "$(dirname "$(readlink -f "$0")")/../.."
-git ls-files -coz --exclude-standard | xargs -0 cp --parents --target-directory="$tree$place"
+git ls-files -coz --exclude-standard | xargs -0 cp --no-dereference --parents --target-directory="$tree$place"
 end
 
 begin 'run once: installs, builds, and prints an exposition and nothing else'

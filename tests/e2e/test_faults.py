@@ -469,7 +469,7 @@ def test_doctor_without_type_information(tmp_path: Path) -> None:
     done = program.run("doctor", prefix=_without_btf(tmp_path))
     assert (done.returncode, done.stderr) == (1, "")
     found = _needed(done.stdout)
-    assert found["type information (BTF)"] == "no"
+    assert "no  type information (BTF)" in done.stdout
     assert found["tracepoint sched_process_exit"] == "?"
     assert found["cgroup_skb"] == "yes"
     assert "CONFIG_DEBUG_INFO_BTF" in done.stdout

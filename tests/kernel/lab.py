@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import pytest
 
 from exporter import model
-from exporter.kernel import cgroups, namespaces
+from exporter.kernel import bcc_loader, cgroups, namespaces
 from exporter.kernel.choice import open_tracer
 from exporter.kernel.core_loader import CoreTracer, Options
+from exporter.kernel.portable_tracer import PortableTracer
 from exporter.kernel.succession import HOSTS
 from tests import needs
 from tests.network import HOST, Cable, cable
@@ -124,7 +125,11 @@ class Lab:
     def trace(self, options: Options | None = None) -> None:
         """Load and attach the programs."""
         chosen = needs.chosen(options or Options())
-        tracer = self._stack.enter_context(open_tracer(chosen))
+        if needs.PLACES == "headers":
+            load = functools.partial(bcc_loader.load, use_types=False)
+            tracer = self._stack.enter_context(PortableTracer(chosen, load, needs.LOADER))
+        else:
+            tracer = self._stack.enter_context(open_tracer(chosen, needs.LOADER))
         self.tracer = tracer
         if not isinstance(tracer, CoreTracer):
             return

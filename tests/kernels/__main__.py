@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 OUT: Final = CHECKOUT / ".output" / "kernels"
 SECONDS: Final = 1200.0
+LOADERS: Final = {"core": (), "bcc": ("env", "NETATOP_LOADER=bcc", "NETATOP_PLACES=headers")}
+"""What a guest is told, by loader."""
 
 
 def examine(kernel: Kernel, out: Path, tests: Sequence[str] = ALL, seconds: float = SECONDS) -> Row:
@@ -30,7 +32,7 @@ def examine(kernel: Kernel, out: Path, tests: Sequence[str] = ALL, seconds: floa
     archive.ensure(kernel)
     for stale in ("facts.json", "junit.xml", "doctor"):
         (out / stale).unlink(missing_ok=True)
-    command = machine.python("tests.kernels.guest", *tests)
+    command = (*LOADERS[kernel.loader], *machine.python("tests.kernels.guest", *tests))
     return results.read(kernel, out, machine.run(kernel, out, *command, seconds=seconds))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.kernels import image
-from tests.kernels.kernel import CACHE
+from tests.kernels.kernel import CACHE, every
 from tests.network import run
 
 if TYPE_CHECKING:
@@ -67,16 +67,24 @@ class Archive:
             raise RuntimeError(message)
         return found
 
-    def fetch(self, release: str, place: Path) -> None:
-        """Unpack the packages of a release."""
+    def fetch(self, release: str, place: Path, *, headers: bool) -> None:
+        """Unpack the packages of a release, with its headers or without."""
         # From Linux 6.19 on the image is in parts.
         parts = [f"linux-{part}-{release}" for part in ("binary", "modules", "base")]
         names = set(self._run("apt-cache", "pkgnames", "linux-").split())
         wanted = parts if parts[1] in names else [f"linux-image-{release}"]
+        if headers:
+            wanted += self._headers(release)
         with tempfile.TemporaryDirectory() as folder:
             self._run("apt-get", "--quiet", "download", *wanted, at=Path(folder))
             for package in Path(folder).glob("*.deb"):
                 run("dpkg-deb", "--extract", str(package), str(place))
+
+    def _headers(self, release: str) -> list[str]:
+        """Return the packages that hold the headers of a release."""
+        own = f"linux-headers-{release}"
+        needed = self._run("apt-cache", "depends", own).split()
+        return [own, *(name for name in needed if re.fullmatch(r"linux-headers-.*-common", name))]
 
 
 def newest(series: str, releases: list[str]) -> str:
@@ -94,17 +102,23 @@ def _mirror() -> str:
 
 
 def ensure(kernel: Kernel) -> None:
-    """Fetch a kernel, unless it is there."""
-    if kernel.version:
+    """Fetch a kernel, unless it is there; with headers if bcc is to be tried on it."""
+    headers = any(row.loader == "bcc" for row in every() if row.series == kernel.series)
+    if kernel.version and (not headers or kernel.headers.exists()):
         return
     archive = Archive(kernel.suite)
-    release = archive.newest(kernel.label)
+    release = archive.newest(kernel.series)
     shutil.rmtree(kernel.place, ignore_errors=True)
     kernel.place.mkdir(parents=True)
-    archive.fetch(release, kernel.place)
+    archive.fetch(release, kernel.place, headers=headers)
     library = kernel.place / "lib"
     if not library.exists():
         library.symlink_to("usr/lib")
+    for name, pattern in (("build", release), ("source", "*-common")) if headers else ():
+        (found,) = kernel.headers.glob(f"linux-headers-{pattern}")
+        link = library / "modules" / release / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path("/usr/src", found.name))
     run("depmod", "--basedir", str(kernel.place), release)
     compressed = [
         *(kernel.place / "boot").glob("vmlinuz-*"),

@@ -20,15 +20,21 @@ CACHE: Final = Path(os.environ.get("NETATOP_KERNELS", CHECKOUT / ".cache" / "ker
 class Kernel(NamedTuple):
     """A row of the list."""
 
-    label: str
+    series: str
     suite: str
     refused: str = ""
     """What the loader's message must name, where it can't work; empty: it must work."""
+    loader: str = "core"
+
+    @property
+    def label(self) -> str:
+        """Return what the row is called: the series, and the loader if it is not the first one."""
+        return self.series if self.loader == "core" else f"{self.series}-{self.loader}"
 
     @property
     def place(self) -> Path:
         """Return its directory in the cache."""
-        return CACHE / self.label
+        return CACHE / self.series
 
     @property
     def image(self) -> Path:
@@ -46,10 +52,18 @@ class Kernel(NamedTuple):
         """Return the directory of its modules."""
         return self.place / "lib" / "modules" / self.version
 
+    @property
+    def headers(self) -> Path:
+        """Return the directory of its headers: what is /usr/src where it runs."""
+        return self.place / "usr" / "src"
+
 
 def every() -> tuple[Kernel, ...]:
-    """Return the list, oldest first."""
-    return tuple(Kernel(**row) for row in tomllib.loads(LIST.read_text())["kernel"])
+    """Return the list, oldest first, each with its loaders."""
+    rows = tomllib.loads(LIST.read_text())["kernel"]
+    return tuple(
+        Kernel(loader=loader, **row) for row in rows for loader in row.pop("loaders", ("core",))
+    )
 
 
 def named(labels: Iterable[str]) -> tuple[Kernel, ...]:

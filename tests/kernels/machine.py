@@ -55,6 +55,7 @@ mount -t securityfs none /sys/kernel/security
 mount -t virtiofs -o ro checkout {checkout}
 mkdir -p /lib/modules/{version}
 mount -t virtiofs -o ro modules /lib/modules/{version}
+{headers}
 ip link set lo up
 cd {checkout}
 {command}
@@ -99,7 +100,10 @@ def run(kernel: Kernel, out: Path, *command: str, seconds: float) -> Ended:
     for stale in ("status", "log", "console"):
         (out / stale).unlink(missing_ok=True)
     script = RUN.format(
-        checkout=shlex.quote(str(CHECKOUT)), version=kernel.version, command=shlex.join(command)
+        checkout=shlex.quote(str(CHECKOUT)),
+        version=kernel.version,
+        headers="mount -t virtiofs -o ro headers /usr/src" if kernel.loader == "bcc" else "",
+        command=shlex.join(command),
     )
     (out / "run").write_text(script)
     begun = time.monotonic()
@@ -111,6 +115,7 @@ def run(kernel: Kernel, out: Path, *command: str, seconds: float) -> Ended:
             ("root", Path("/")),
             ("checkout", CHECKOUT),
             ("modules", kernel.modules),
+            *((("headers", kernel.headers),) if kernel.loader == "bcc" else ()),
         ):
             devices += stack.enter_context(_share(Path(folder), tag, source))
         devices += stack.enter_context(_share(Path(folder), "out", out, writable=True))

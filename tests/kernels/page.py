@@ -34,6 +34,9 @@ kprobes.
 open files where that iterator is not safe, or one by one by their cookies, where the portable
 kernel object is taken (docs/architecture.md).
 
+*bcc* compiles the portable programs when the exporter starts ([loaders.md](loaders.md)). Its rows
+are made without the kernel's type information: where what is read is kept, its headers say.
+
 A test that needs what a kernel does not have is *lost*, with the reason below; it is never passed
 over in silence.
 """
@@ -52,7 +55,8 @@ def page(rows: Iterable[Row]) -> str:
     lines = [HEAD, _line(COLUMNS), _line("---" for _ in COLUMNS)]
     lines += [_line(_cells(row)) for row in rows]
     for row in rows:
-        lines += ["", f"## {row.release}", "", *_details(row)]
+        of = "" if row.loader in {"", "core"} else f", {row.loader}"
+        lines += ["", f"## {row.release}{of}", "", *_details(row)]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -73,6 +73,15 @@ def test_unknown_label() -> None:
         named(["6.1", "4.1"])
 
 
+def test_loaders() -> None:
+    """A kernel with two loaders is two rows: one place, two names."""
+    core, bcc = (kernel for kernel in every() if kernel.series == "6.1")
+    assert (core.label, bcc.label) == ("6.1", "6.1-bcc")
+    assert core.place == bcc.place
+    assert bcc == core._replace(loader="bcc")
+    assert named(["6.1-bcc"]) == (bcc,)
+
+
 def test_newest() -> None:
     """By number, not by letter; of the same series and flavour only."""
     releases = ["6.1.0-9", "6.1.0-56", "6.12.117+deb12", "6.1.0-99-cloud-amd64-dbg"]
