@@ -7,6 +7,7 @@
     ├── ConfigError                 what the user asked for can't be                 exit 2
     ├── KernelError                 everything from exporter.kernel                  exit 1
     │   ├── UnsupportedKernelError  the kernel lacks something: another loader may do
+    │   ├── LockdownError           the kernel is locked down: no loader can do
     │   ├── MissingCapabilityError  the caller lacks a privilege
     │   ├── CgroupError             no usable version 2 cgroup
     │   ├── CompilerError           bcc, or what it takes to compile, is missing or not usable
@@ -44,6 +45,10 @@ class KernelError(NetatopError):
 
 class UnsupportedKernelError(KernelError):
     """The running kernel lacks a feature: the only error that permits another loader."""
+
+
+class LockdownError(KernelError):
+    """The kernel keeps programs from what they need (kernel_lockdown(7))."""
 
 
 class MissingCapabilityError(KernelError):

@@ -16,7 +16,7 @@ from exporter.errors import (
     UnsupportedKernelError,
 )
 from exporter.kernel import addresses, cgroups, host, layouts, module_types, netfilter, remotes
-from exporter.kernel.features import Answer, Probes
+from exporter.kernel.features import KPROBE_PMU, Answer, Probes
 from exporter.kernel.holding import Descriptors, Holding, Plan, unexpected
 from exporter.kernel.hooks import (
     ANSWERS,
@@ -221,6 +221,7 @@ class CoreObject:
             has_netfilter = types.has_netfilter_links()
             has_spares = options.spares or types.has_preemptible_tracepoints()
         missing = absent - {one.instead_of for one in taken}
+        self._check_owners(missing)
         left_out = {*absent, *WALKS, *(one.program for one in TRAMPOLINES)}
         left_out -= {walk, *(one.program for one in taken)}
         left_out |= {two for one, two in SPARES.items() if one in absent or not has_spares}
@@ -260,6 +261,22 @@ class CoreObject:
             missing=tuple(sorted(missing)),
             left_out=frozenset(left_out),
         )
+
+    def _check_owners(self, missing: Container[str]) -> None:
+        """Leave it to kprobes to tell users of sockets, where nothing else does.
+
+        Raises UnsupportedKernelError. Not where something was asked for that only this object has.
+        """
+        options = self._options
+        asked = options.pin_path or options.max_hosts or options.devices or options.compat
+        can_tell = "own_sender" not in missing or not KPROBE_PMU.exists()
+        if not can_tell and not asked and options.layout != "main":
+            message = (
+                f"users of sockets: this kernel, {host.kernel_release()}, has neither tracepoints "
+                "(Linux 6.3) nor trampolines that tell them, but kprobes, which the main kernel "
+                "object does not have"
+            )
+            raise UnsupportedKernelError(message)
 
     @staticmethod
     def _trampolines(types: KernelTypes, absent: Container[str]) -> list[Trampoline]:
@@ -322,24 +339,20 @@ class CoreObject:
 
     @staticmethod
     def _check_kernel() -> None:
-        """Name what a kernel that has refused the object lacks. Raises UnsupportedKernelError."""
+        """Name what a kernel that has refused the object lacks.
+
+        Raises LockdownError or UnsupportedKernelError.
+        """
+        with KernelTypes() as types:
+            if not types.has_casts():
+                host.require_no_lockdown("loading kernel programs")
         atomics = Probes().atomics()
         if atomics.answer is Answer.NOT_THERE:
             message = (
                 f"{atomics.name}: this kernel, {host.kernel_release()}, refuses those that return "
-                "the old value, which the loader needs; boot a newer one"
+                "the old value, which the main kernel object needs; boot a newer one"
             )
             raise UnsupportedKernelError(message)
-        if host.lockdown() == "confidentiality":
-            with KernelTypes() as types:
-                casts = types.has_casts()
-            if not casts:
-                message = (
-                    "lockdown: found confidentiality, where kernel programs read memory by type "
-                    f"only; this kernel, {host.kernel_release()}, can't (Linux 6.2 can); boot with "
-                    "lockdown=integrity or none"
-                )
-                raise UnsupportedKernelError(message)
 
     def _fill_remotes(self) -> None:
         for key, value in remotes.entries(self._options.remotes):

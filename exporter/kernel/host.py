@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from exporter.errors import MissingCapabilityError
+from exporter.errors import LockdownError, MissingCapabilityError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -58,6 +58,17 @@ def lockdown(path: Path = LOCKDOWN) -> str | None:
     except OSError:
         return None
     return text.partition("[")[2].partition("]")[0] or None
+
+
+def require_no_lockdown(what: str) -> None:
+    """Raise LockdownError if what reads the kernel's memory by address is refused."""
+    if lockdown() == "confidentiality":
+        message = (
+            f"{what}: found lockdown=confidentiality, where programs read the kernel's memory by "
+            f"type only, which takes Linux 6.2 and the main kernel object; this is "
+            f"{kernel_release()}: boot with lockdown=integrity or none"
+        )
+        raise LockdownError(message)
 
 
 def kernel_release() -> str:

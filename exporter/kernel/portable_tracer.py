@@ -53,6 +53,7 @@ class PortableTracer(Tracer):
         load: makes tables and programs; loader: its name.
         """
         host.require_capabilities("loading kernel programs")
+        host.require_no_lockdown("loading the portable kernel object")
         self.loader = loader
         self.libbpf_version = open_library().version
         self._options = options

@@ -6,6 +6,7 @@ With NETATOP_LAYOUT=portable all other tests of this directory run with it too.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +15,11 @@ import pytest
 
 from exporter import model, self_test
 from exporter.errors import UnsupportedKernelError
-from exporter.kernel import attaching, cgroups, choice, portable, portable_object
+from exporter.kernel import attaching, cgroups, choice, core_object, portable, portable_object
 from exporter.kernel.core_object import Options
+from exporter.kernel.hooks import TRACEPOINTS
 from exporter.kernel.portable_tracer import PortableTracer, candidates
+from exporter.kernel.types import KernelTypes
 from tests import workload
 from tests.kernel.lab import alone, open_lab, readable
 from tests.kernel.scenarios import counters
@@ -37,6 +40,7 @@ ATTACH_TYPES = {
     for program in portable.programs("cgroup")
     if program.hook is portable.Hook.CGROUP
 }
+NEEDED = {hook.tracepoint for hook in TRACEPOINTS if not hook.without}
 HEADERS = {4: 28, 6: 48}
 
 
@@ -79,6 +83,18 @@ def test_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
         assert any(loss.startswith("hosts: ") for loss in tracer.losses)
     with pytest.raises(UnsupportedKernelError, match="no atomics"):
         choice.open_tracer(Options(layout="main"))
+
+
+@pytest.mark.skipif(not attaching.has_kprobes(), reason="this kernel has no kprobes")
+def test_only_kprobes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken where only kprobes tell users of sockets, unless more was asked for."""
+    monkeypatch.setattr(KernelTypes, "has_tracepoint", lambda _, name: name in NEEDED)
+    monkeypatch.setattr(core_object, "try_trampoline", lambda _: -errno.EPERM)
+    with alone(), choice.open_tracer(Options()) as tracer:
+        assert (tracer.layout, tracer.owners) == ("portable", "kprobe")
+        assert self_test.run(tracer).passed
+    with alone(), choice.open_tracer(Options(max_hosts=23)) as tracer:
+        assert (tracer.layout, tracer.owners) == ("main", "creation")
 
 
 @pytest.mark.parametrize("family", [4, 6], ids=["ipv4", "ipv6"])
