@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.kernels import archive, machine, page, results
 from tests.kernels.kernel import CHECKOUT, Kernel, every, named
-from tests.kernels.suites import ALL
+from tests.kernels.suites import ALL, BY_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,8 @@ def main() -> int:
         parser.error(str(error))
     kept, works = results.load(), True
     for kernel in kernels:
-        row = examine(kernel, parsed.out.resolve() / kernel.label, parsed.test or ALL)
+        tests = parsed.test or (BY_TYPE if kernel.lockdown else ALL)
+        row = examine(kernel, parsed.out.resolve() / kernel.label, tests)
         _tell(kernel, row)
         works &= row.works(kernel)
         kept[kernel.label] = row

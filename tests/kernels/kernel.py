@@ -25,11 +25,14 @@ class Kernel(NamedTuple):
     refused: str = ""
     """What the loader's message must name, where it can't work; empty: it must work."""
     loader: str = "core"
+    lockdown: str = ""
+    """What it is booted with (kernel_lockdown(7))."""
 
     @property
     def label(self) -> str:
-        """Return what the row is called: the series, and the loader if it is not the first one."""
-        return self.series if self.loader == "core" else f"{self.series}-{self.loader}"
+        """Return what the row is called: the series, and what is not as in its first row."""
+        loader = "" if self.loader == "core" else self.loader
+        return "-".join(filter(None, (self.series, loader, self.lockdown)))
 
     @property
     def place(self) -> Path:

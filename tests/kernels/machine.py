@@ -120,7 +120,8 @@ def run(kernel: Kernel, out: Path, *command: str, seconds: float) -> Ended:
             devices += stack.enter_context(_share(Path(folder), tag, source))
         devices += stack.enter_context(_share(Path(folder), "out", out, writable=True))
         console = out / "console"
-        start = ("-kernel", str(kernel.image), "-initrd", str(files), "-append", ARGUMENTS)
+        arguments = f"{ARGUMENTS} lockdown={kernel.lockdown}" if kernel.lockdown else ARGUMENTS
+        start = ("-kernel", str(kernel.image), "-initrd", str(files), "-append", arguments)
         guest = subprocess.Popen(
             (*MACHINE, *start, "-serial", f"file:{console}", *devices),
             stdin=subprocess.DEVNULL,

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 RESULTS: Final = Path(__file__).with_name("results.json")
 PASSED, FAILED, LOST, SKIPPED = "passed", "failed", "lost", "skipped"
-UNSUPPORTED: Final = "UnsupportedKernelError"
+KNOWN: Final = ("UnsupportedKernelError", "LockdownError")
+"""Errors that say why the kernel can't be served, and not what went wrong."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Row:
 
 def read(kernel: Kernel, out: Path, ended: Ended) -> Row:
     """Put together what the guest has left."""
-    row = Row(kernel.label, kernel.version, seconds=round(ended.seconds))
+    release = kernel.version + (f", lockdown={kernel.lockdown}" if kernel.lockdown else "")
+    row = Row(kernel.label, release, seconds=round(ended.seconds))
     facts = out / "facts.json"
     if not facts.exists():
         last = (ended.log or ended.console).strip().splitlines()[-1:]
@@ -65,9 +67,9 @@ def read(kernel: Kernel, out: Path, ended: Ended) -> Row:
     found = json.loads(facts.read_text())
     if error := found.get("error"):
         said = _sentence(error["said"])
-        is_known = error["kind"] == UNSUPPORTED
+        is_known = error["kind"] in KNOWN
         return dataclasses.replace(row, **{"refused" if is_known else "broken": said})
-    same = ("release", "loader", "owners", "walk", "missing")
+    same = ("loader", "owners", "walk", "missing")
     row = dataclasses.replace(
         row, **{name: found[name] for name in same}, attached=tuple(found["attached"])
     )

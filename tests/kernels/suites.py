@@ -44,5 +44,11 @@ ALL: Final = (
     ),
     RESTART,
 )
-FEW: Final = ("tests/kernel/test_continuity.py::test_pause[same]",)
-"""What CI has the time for: exact exchanges before, during and after a restart on the same pins."""
+BY_TYPE: Final = tuple(test for test in ALL if "test_portable" not in test)
+"""What can be run under lockdown: the portable object reads memory by address."""
+FEW: Final = (
+    "tests/kernel/test_continuity.py::test_pause[same]",
+    "tests/kernel/test_passed.py::test_tcp[ipv4-by_message]",
+)
+"""What CI has the time for: exact exchanges before, during and after a restart on the same pins, and
+of a socket that changes hands."""
