@@ -50,5 +50,5 @@ FEW: Final = (
     "tests/kernel/test_continuity.py::test_pause[same]",
     "tests/kernel/test_passed.py::test_tcp[ipv4-by_message]",
 )
-"""What CI has the time for: exact exchanges before, during and after a restart on the same pins, and
-of a socket that changes hands."""
+"""What CI has the time for: exact exchanges around a restart on the same pins, and through a socket
+that changes hands."""
