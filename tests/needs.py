@@ -74,7 +74,7 @@ NEEDS: Final = {
     "datagrams": Need(lambda _: not is_portable() or KPROBE_PMU.exists(), FIRST_DATAGRAM),
     "strays": Need(KernelTypes.has_drop_reasons, UNSEEN_STRAYS),
     "users": Need(lambda _: OWNERS != "cgroup", ONLY_CGROUPS),
-    "payload": Need(_of_main(KernelTypes.has_payload), NO_PAYLOAD),
+    "payload": Need(_of_main(KernelTypes.has_casts), NO_PAYLOAD),
 }
 
 
