@@ -59,12 +59,13 @@ static __always_inline int end_with(struct bpf_sockopt *context, int result)
 static __always_inline bool may_ask(struct task_struct *task)
 {
 	const struct cred *cred = task->cred;
-	__u32 low = 0; /* one word of 64 bits since 6.3, two of 32 before */
+	const struct cred___words *older = (void *)cred;
 
 	if (cred->user_ns->level)
 		return false;
-	bpf_core_read(&low, sizeof(low), &cred->cap_effective);
-	return low >> CAP_NET_ADMIN & 1;
+	if (bpf_core_field_exists(cred->cap_effective.val))
+		return cred->cap_effective.val >> CAP_NET_ADMIN & 1;
+	return older->cap_effective.cap[0] >> CAP_NET_ADMIN & 1;
 }
 
 /* Where the caller's buffer is; false: he has not called getsockopt(2) for this option himself. */

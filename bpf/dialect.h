@@ -55,6 +55,8 @@ MEMBERS(DEFINE_MEMBER)
 PLACES(DEFINE_PLACE)
 
 #define REGISTER_1(context) PT_REGS_PARM1(context)
+#define REGISTER_2(context) PT_REGS_PARM2(context)
+#define REGISTER_3(context) PT_REGS_PARM3(context)
 #define REGISTER_4(context) PT_REGS_PARM4(context)
 #define REGISTER_RESULT(context) PT_REGS_RC(context)
 
@@ -130,10 +132,14 @@ PLACES(DEFINE_PLACE)
 
 #if defined(__TARGET_ARCH_x86)
 #define REGISTER_1(context) ((context)->di)
+#define REGISTER_2(context) ((context)->si)
+#define REGISTER_3(context) ((context)->dx)
 #define REGISTER_4(context) ((context)->cx)
 #define REGISTER_RESULT(context) ((context)->ax)
 #elif defined(__TARGET_ARCH_arm64)
 #define REGISTER_1(context) ((context)->regs[0])
+#define REGISTER_2(context) ((context)->regs[1])
+#define REGISTER_3(context) ((context)->regs[2])
 #define REGISTER_4(context) ((context)->regs[3])
 #define REGISTER_RESULT(context) ((context)->regs[0])
 #endif

@@ -49,8 +49,14 @@ static __always_inline __u32 ip_length(struct __sk_buff *skb, __u32 said)
 
 	if (said && said <= skb->len)
 		return said;
-	header = BPF_CORE_READ(buffer, network_header);
-	data = BPF_CORE_READ(buffer, data) - BPF_CORE_READ(buffer, head);
+	if (bpf_rdonly_cast) {
+		buffer = bpf_rdonly_cast(skb, bpf_core_type_id_kernel(struct sk_buff));
+		header = buffer->network_header;
+		data = buffer->data - buffer->head;
+	} else {
+		header = BPF_CORE_READ(buffer, network_header);
+		data = BPF_CORE_READ(buffer, data) - BPF_CORE_READ(buffer, head);
+	}
 	return skb->len - (header - data);
 }
 

@@ -6,8 +6,8 @@
 #ifndef NETATOP_GAP_H
 #define NETATOP_GAP_H
 
-#include "local.bpf.h"
 #include "buffer.bpf.h"
+#include "local.bpf.h"
 
 static __always_inline void count_for_kernel(struct sk_buff *skb, enum direction direction)
 {

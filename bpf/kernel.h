@@ -51,6 +51,15 @@ struct cred {
 	struct user_namespace *user_ns;
 };
 
+/* Until Linux 6.2 */
+struct kernel_cap_struct {
+	__u32 cap[2];
+};
+
+struct cred___words {
+	struct kernel_cap_struct cap_effective;
+};
+
 /* What the calling program had in its registers; arch/.../include/asm/ptrace.h */
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
@@ -130,6 +139,7 @@ typedef struct {
 struct in6_addr {
 	union {
 		__u8 u6_addr8[16];
+		__be32 u6_addr32[4];
 	} in6_u;
 };
 

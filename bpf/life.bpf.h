@@ -3,6 +3,7 @@
 #ifndef NETATOP_LIFE_H
 #define NETATOP_LIFE_H
 
+#include "spare.bpf.h"
 #include "task.bpf.h"
 
 static __always_inline void rename_task(__u64 identity, struct task_struct *task,
@@ -12,7 +13,7 @@ static __always_inline void rename_task(__u64 identity, struct task_struct *task
 
 	if (!record)
 		return;
-	bpf_probe_read_kernel_str(record->command, sizeof(record->command), command);
+	copy_command(record->command, command);
 	/* exec in another thread than the main one, which had ended before: its id is used again. */
 	if (record->end_time_ns && !(task->flags & PF_EXITING)) {
 		record->end_time_ns = 0;
@@ -72,6 +73,25 @@ static __always_inline __u32 process_exit_code(struct task_struct *task)
 
 	return signal->flags & SIGNAL_GROUP_EXIT ? signal->group_exit_code :
 						   task->group_leader->exit_code;
+}
+
+static __always_inline void rename_tasks(struct task_struct *task, const char *command)
+{
+	if (task->pid == task->tgid)
+		rename_task(process_identity(task), task, command);
+	if (settings.count_threads)
+		rename_task(thread_identity(task), task, command);
+}
+
+/* A thread ends, and maybe its process. */
+static __always_inline void end_tasks(struct task_struct *task, enum run run)
+{
+	if (settings.count_threads)
+		end_task(ending_thread(task), task->exit_code);
+	if (is_counting(task, run, settings.has_spares))
+		count_thread(process_identity(task));
+	if (has_ended(task))
+		end_task(process_identity(task), process_exit_code(task));
 }
 
 #endif

@@ -4,6 +4,7 @@
 #define NETATOP_LOCAL_H
 
 #include "account.bpf.h"
+#include "buffer.bpf.h"
 #include "host.bpf.h"
 
 /* For raw sockets, whose packets need not be of the socket's own protocol. */

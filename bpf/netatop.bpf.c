@@ -15,30 +15,31 @@
 #include "life.bpf.h"
 #include "packet.bpf.h"
 #include "socket.bpf.h"
+#include "spare.bpf.h"
 #include "stray.bpf.h"
 #include "walk.bpf.h"
 
 /* A send has ended, of any kind of socket. */
-static __always_inline int sent(struct sock *sk, int result)
+static __always_inline int sent(struct sock *sk, int result, enum run run)
 {
 	if (result < 0 || !sk)
 		return 0;
 	if (is_inet(sk))
 		end_send(sk, result);
 	else if (is_packet(sk))
-		count_packet_socket(DIRECTION_TRANSMIT, result);
+		count_packet_socket(DIRECTION_TRANSMIT, result, run);
 	return 0;
 }
 
 /* A look at data (MSG_PEEK) or at the error queue is no use of the data. */
-static __always_inline int received(struct sock *sk, int result, int flags)
+static __always_inline int received(struct sock *sk, int result, int flags, enum run run)
 {
 	if (result < 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) || !sk)
 		return 0;
 	if (is_inet(sk))
 		use_socket(sk, USER_RECEIVES);
 	else if (is_packet(sk))
-		count_packet_socket(DIRECTION_RECEIVE, result);
+		count_packet_socket(DIRECTION_RECEIVE, result, run);
 	return 0;
 }
 
@@ -72,11 +73,7 @@ int BPF_PROG(drop_stray, struct sk_buff *skb, void *location, enum skb_drop_reas
 	return 0;
 }
 
-/*
- * A tracepoint's program is skipped where it would interrupt itself: a process frees some buffer, a
- * packet arrives on that processor. So what softirqs report is handed to two programs, attached in
- * this order: while one of them is interrupted, the other runs.
- */
+/* Spare, see spare.bpf.h: a process frees some buffer, a packet arrives on that processor. */
 SEC("tp_btf/kfree_skb")
 int BPF_PROG(drop_stray_spare, struct sk_buff *skb, void *location, enum skb_drop_reason reason)
 {
@@ -130,6 +127,14 @@ int BPF_PROG(own_tcp_sender, struct sock *sk)
 	return 0;
 }
 
+/* Spare, as those below: where tracepoints can be preempted. To claim twice is to do it once. */
+SEC("tp_btf/tcp_sendmsg_locked")
+int BPF_PROG(own_tcp_sender_spare, struct sock *sk)
+{
+	use_socket(sk, USER_TRANSMITS);
+	return 0;
+}
+
 /*
  * Owners: use. Linux 6.3; called once at the end of every send and receive, whatever the system call
  * (net/socket.c). Misses splice from TCP, tcp_read_sock and io_uring's zero-copy receive: their
@@ -138,13 +143,25 @@ int BPF_PROG(own_tcp_sender, struct sock *sk)
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(own_sender, struct sock *sk, int result, int flags)
 {
-	return sent(sk, result);
+	return sent(sk, result, RUN_FIRST);
+}
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(own_sender_spare, struct sock *sk, int result, int flags)
+{
+	return sent(sk, result, RUN_SPARE);
 }
 
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(own_receiver, struct sock *sk, int result, int flags)
 {
-	return received(sk, result, flags);
+	return received(sk, result, flags, RUN_FIRST);
+}
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(own_receiver_spare, struct sock *sk, int result, int flags)
+{
+	return received(sk, result, flags, RUN_SPARE);
 }
 
 /*
@@ -170,47 +187,47 @@ int BPF_PROG(own_tcp_page_sender_entry, struct sock *sk)
 SEC("fexit/inet_sendmsg")
 int BPF_PROG(own_sender_return, struct socket *socket, void *message, __u64 size, int result)
 {
-	return sent(socket->sk, result);
+	return sent(socket->sk, result, RUN_FIRST);
 }
 
 SEC("fexit/inet6_sendmsg")
 int BPF_PROG(own_sender_return_six, struct socket *socket, void *message, __u64 size, int result)
 {
-	return sent(socket->sk, result);
+	return sent(socket->sk, result, RUN_FIRST);
 }
 
 SEC("fexit/inet_sendpage")
 int BPF_PROG(own_page_sender_return, struct socket *socket, void *page, int offset, __u64 size,
 	     int flags, __s64 result)
 {
-	return sent(socket->sk, result);
+	return sent(socket->sk, result, RUN_FIRST);
 }
 
 SEC("fexit/packet_sendmsg")
 int BPF_PROG(own_packet_sender_return, struct socket *socket, void *message, __u64 size, int result)
 {
-	return sent(socket->sk, result);
+	return sent(socket->sk, result, RUN_FIRST);
 }
 
 SEC("fexit/inet_recvmsg")
 int BPF_PROG(own_receiver_return, struct socket *socket, void *message, __u64 size, int flags,
 	     int result)
 {
-	return received(socket->sk, result, flags);
+	return received(socket->sk, result, flags, RUN_FIRST);
 }
 
 SEC("fexit/inet6_recvmsg")
 int BPF_PROG(own_receiver_return_six, struct socket *socket, void *message, __u64 size, int flags,
 	     int result)
 {
-	return received(socket->sk, result, flags);
+	return received(socket->sk, result, flags, RUN_FIRST);
 }
 
 SEC("fexit/packet_recvmsg")
 int BPF_PROG(own_packet_receiver_return, struct socket *socket, void *message, __u64 size,
 	     int flags, int result)
 {
-	return received(socket->sk, result, flags);
+	return received(socket->sk, result, flags, RUN_FIRST);
 }
 
 /*
@@ -224,7 +241,7 @@ int BPF_PROG(follow_state, struct sock *sk, int old_state, int new_state)
 	return 0;
 }
 
-/* Spare, as drop_stray_spare; to settle or claim twice is to do it once. */
+/* Spare, everywhere: softirqs change states. To settle or claim twice is to do it once. */
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(follow_state_spare, struct sock *sk, int old_state, int new_state)
 {
@@ -246,10 +263,14 @@ int settle_released(struct bpf_sock *sk)
 SEC("tp_btf/task_rename")
 int BPF_PROG(follow_name, struct task_struct *task, const char *command)
 {
-	if (task->pid == task->tgid)
-		rename_task(process_identity(task), task, command);
-	if (settings.count_threads)
-		rename_task(thread_identity(task), task, command);
+	rename_tasks(task, command);
+	return 0;
+}
+
+SEC("tp_btf/task_rename")
+int BPF_PROG(follow_name_spare, struct task_struct *task, const char *command)
+{
+	rename_tasks(task, command);
 	return 0;
 }
 
@@ -257,11 +278,14 @@ int BPF_PROG(follow_name, struct task_struct *task, const char *command)
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(follow_exit, struct task_struct *task)
 {
-	if (settings.count_threads)
-		end_task(ending_thread(task), task->exit_code);
-	count_thread(process_identity(task));
-	if (has_ended(task))
-		end_task(process_identity(task), process_exit_code(task));
+	end_tasks(task, RUN_FIRST);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(follow_exit_spare, struct task_struct *task)
+{
+	end_tasks(task, RUN_SPARE);
 	return 0;
 }
 

@@ -179,7 +179,8 @@ struct settings {
 	__u64 cgroup_id;
 	__u32 walk_files;      /* sockets are settled by way of files, see walk.bpf.h */
 	__u32 know_tcp_sender; /* before the packet leaves: own_tcp_sender is attached */
-	__u64 count_remotes;
+	__u32 count_remotes;
+	__u32 has_spares;     /* two programs at each tracepoint, see spare.bpf.h */
 	__u64 remotes_digest; /* of the prefixes, so that two sets of programs differ if these do */
 	__u32 answer_netatop; /* ANSWER_*; nothing waits in a socket then */
 	__u32 know_sender;    /* when a send has ended: own_sender is attached */

@@ -35,19 +35,14 @@ static __always_inline bool is_extension(__u8 next_header)
 }
 
 /*
- * Copies bytes counted from the IP header on; nonzero if they are not there. Two of them: a packet
- * program reads by helper, a tracepoint by address.
+ * Copies bytes counted from the IP header on; nonzero if they are not there. A packet program reads by
+ * helper, others by address (buffer.bpf.h).
  */
 typedef long (*read_packet)(const void *packet, __u32 offset, void *to, __u32 length);
 
 static __always_inline long read_skb(const void *skb, __u32 offset, void *to, __u32 length)
 {
 	return bpf_skb_load_bytes_relative(skb, offset, to, length, BPF_HDR_START_NET);
-}
-
-static __always_inline long read_memory(const void *ip_header, __u32 offset, void *to, __u32 length)
-{
-	return bpf_probe_read_kernel(to, length, ip_header + offset);
 }
 
 struct transport {

@@ -131,8 +131,13 @@ int own_receiver(struct bpf_raw_tracepoint_args *context)
 	return 0;
 }
 
-/* Owners: use, by kprobes; the first argument of each function is a struct socket */
+/*
+ * Owners: use, by kprobes. A receive is told where its data is taken (net/ipv4/tcp.c, tcp_cleanup_rbuf;
+ * net/ipv4/udp.c, skb_consume_udp), not when it returns: of a function with many waiting in it the kernel
+ * sees few returns, as it keeps a place for each (kernel/kprobes.c, maxactive).
+ */
 
+/* inet_sendmsg(socket, ...) and its like */
 SEC("kprobe")
 int enter_send(struct pt_regs *context)
 {
@@ -143,26 +148,52 @@ int enter_send(struct pt_regs *context)
 	return 0;
 }
 
-static __always_inline void enter_call(__u64 socket, __u64 flags)
-{
-	struct call call = {read_socket_sk(socket), flags};
-	__u64 thread = bpf_get_current_pid_tgid();
-
-	bpf_map_update_elem(MAP(calls), &thread, &call, BPF_ANY);
-}
-
+/* inet_recvmsg(socket, message, size, flags): only those that use no data are remembered. */
 SEC("kprobe")
 int enter_receive(struct pt_regs *context)
 {
-	enter_call(REGISTER_1(context), REGISTER_4(context));
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct call call = {read_socket_sk(REGISTER_1(context)), REGISTER_4(context)};
+
+	if (call.flags & (MSG_PEEK | MSG_ERRQUEUE))
+		bpf_map_update_elem(MAP(calls), &thread, &call, BPF_ANY);
+	else if (bpf_map_lookup_elem(MAP(calls), &thread))
+		bpf_map_delete_elem(MAP(calls), &thread);
 	return 0;
 }
 
-SEC("kprobe")
-int enter_packet(struct pt_regs *context)
+static __always_inline int take(__u64 sk, int length)
 {
-	enter_call(REGISTER_1(context), REGISTER_4(context));
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct call *call = bpf_map_lookup_elem(MAP(calls), &thread);
+
+	received(sk, length, call ? call->flags : 0);
 	return 0;
+}
+
+/* tcp_cleanup_rbuf(sk, copied): 0 before it waits */
+SEC("kprobe")
+int take_tcp(struct pt_regs *context)
+{
+	int copied = REGISTER_2(context);
+
+	return copied > 0 ? take(REGISTER_1(context), copied) : 0;
+}
+
+/* skb_consume_udp(sk, skb, length): below 0 if it was only looked at */
+SEC("kprobe")
+int take_udp(struct pt_regs *context)
+{
+	return take(REGISTER_1(context), REGISTER_3(context));
+}
+
+static __always_inline void enter_call(__u64 sk)
+{
+	struct call call = {.sk = sk};
+	__u64 thread = bpf_get_current_pid_tgid();
+
+	/* There may be one, with its flags. */
+	bpf_map_update_elem(MAP(calls), &thread, &call, BPF_NOEXIST);
 }
 
 static __always_inline struct call leave_call(void)
@@ -177,12 +208,28 @@ static __always_inline struct call leave_call(void)
 	return call;
 }
 
+/* raw_recvmsg(sk, ...) and its like */
+SEC("kprobe")
+int enter_raw(struct pt_regs *context)
+{
+	enter_call(REGISTER_1(context));
+	return 0;
+}
+
 SEC("kretprobe")
-int leave_receive(struct pt_regs *context)
+int leave_raw(struct pt_regs *context)
 {
 	struct call call = leave_call();
 
 	received(call.sk, REGISTER_RESULT(context), call.flags);
+	return 0;
+}
+
+/* packet_sendmsg(socket, ...), packet_recvmsg(socket, ...) */
+SEC("kprobe")
+int enter_packet(struct pt_regs *context)
+{
+	enter_call(read_socket_sk(REGISTER_1(context)));
 	return 0;
 }
 
@@ -193,6 +240,7 @@ int leave_packet_send(struct pt_regs *context)
 	return 0;
 }
 
+/* A look at a packet (MSG_PEEK) can't be told from its receipt here. */
 SEC("kretprobe")
 int leave_packet_receive(struct pt_regs *context)
 {

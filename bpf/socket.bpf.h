@@ -271,8 +271,13 @@ static __always_inline bool is_subflow(struct sock *sk)
 {
 	struct tcp_sock *tcp = (struct tcp_sock *)sk;
 
-	return sk->sk_type == SOCK_STREAM && sk->sk_protocol == IPPROTO_TCP &&
-	       bpf_core_field_exists(tcp->is_mptcp) && BPF_CORE_READ_BITFIELD_PROBED(tcp, is_mptcp);
+	if (sk->sk_type != SOCK_STREAM || sk->sk_protocol != IPPROTO_TCP ||
+	    !bpf_core_field_exists(tcp->is_mptcp))
+		return false;
+	if (!bpf_rdonly_cast)
+		return BPF_CORE_READ_BITFIELD_PROBED(tcp, is_mptcp);
+	tcp = bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock));
+	return BPF_CORE_READ_BITFIELD(tcp, is_mptcp);
 }
 
 /*
@@ -281,8 +286,7 @@ static __always_inline bool is_subflow(struct sock *sk)
  */
 static __always_inline bool is_of_kernel(struct sock *sk)
 {
-	return BPF_CORE_READ_BITFIELD(sk, sk_kern_sock) &&
-	       (is_subflow(sk) || !BPF_CORE_READ(sk, sk_socket, file));
+	return BPF_CORE_READ_BITFIELD(sk, sk_kern_sock) && (is_subflow(sk) || !sk->sk_socket->file);
 }
 
 static __always_inline struct kind kind_of(struct sock *sk)
@@ -354,7 +358,14 @@ static __always_inline void take_last(struct meter *meter, __u64 identity, __u32
 /* The call has added to a datagram, and another one will send it (MSG_MORE, UDP_CORK). */
 static __always_inline bool is_being_filled(struct sock *sk)
 {
-	return sk->sk_protocol == IPPROTO_UDP && BPF_CORE_READ((struct udp_sock *)sk, pending);
+	struct udp_sock *udp = (struct udp_sock *)sk;
+
+	if (sk->sk_protocol != IPPROTO_UDP)
+		return false;
+	if (!bpf_rdonly_cast)
+		return BPF_CORE_READ(udp, pending);
+	udp = bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct udp_sock));
+	return udp->pending;
 }
 
 /* A send has ended. TCP's sender is known already, where the kernel has a hook for that. */

@@ -4,8 +4,9 @@
 #define NETATOP_STRAY_H
 
 #include "account.bpf.h"
-#include "local.bpf.h"
 #include "buffer.bpf.h"
+#include "local.bpf.h"
+#include "spare.bpf.h"
 #include "task.bpf.h"
 
 static __always_inline bool is_inet(struct sock *sk)
@@ -85,12 +86,13 @@ static __always_inline void look_for_stray(__u64 *context, struct sk_buff *skb,
 		count_stray_once(skb, REASON_KERNEL, first);
 }
 
-static __always_inline void count_packet_socket(enum direction direction, int result)
+static __always_inline void count_packet_socket(enum direction direction, int result, enum run run)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct traffic traffic = {1, result};
 
-	if (task->flags & PF_KTHREAD || !in_scope(task))
+	if (task->flags & PF_KTHREAD || !in_scope(task) ||
+	    !is_counting(task, run, settings.has_spares))
 		return;
 	account(enter_task(task), PROTOCOL_OTHER, direction, lane_word(traffic, REMOTE_NONE));
 }

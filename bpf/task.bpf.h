@@ -4,6 +4,7 @@
 #define NETATOP_TASK_H
 
 #include "account.bpf.h"
+#include "buffer.bpf.h"
 #include "identity.bpf.h"
 #include "living.bpf.h"
 
@@ -25,6 +26,14 @@ static __always_inline __u64 owner_identity(struct task_struct *task)
 
 #define MAX_CGROUP_DEPTH 64
 
+/* The same before Linux 6.2. */
+static __always_inline bool is_below(struct cgroup *cgroup, int level)
+{
+	for (int i = 0; i < MAX_CGROUP_DEPTH && BPF_CORE_READ(cgroup, level) > level; i++)
+		cgroup = (struct cgroup *)BPF_CORE_READ(cgroup, self.parent);
+	return BPF_CORE_READ(cgroup, kn, id) == settings.cgroup_id;
+}
+
 /* Is the task in the cgroup that is counted? The root holds everything. */
 static __always_inline bool in_scope(struct task_struct *task)
 {
@@ -34,9 +43,12 @@ static __always_inline bool in_scope(struct task_struct *task)
 	if (!level)
 		return true;
 	/* `self` is the first member: the parent's state is the parent. */
-	for (int i = 0; i < MAX_CGROUP_DEPTH && BPF_CORE_READ(cgroup, level) > level; i++)
-		cgroup = (struct cgroup *)BPF_CORE_READ(cgroup, self.parent);
-	return BPF_CORE_READ(cgroup, kn, id) == settings.cgroup_id;
+	if (!bpf_rdonly_cast)
+		return is_below(cgroup, level);
+	for (int i = 0; i < MAX_CGROUP_DEPTH && cgroup->level > level; i++)
+		cgroup = bpf_rdonly_cast(cgroup->self.parent,
+					 bpf_core_type_id_kernel(struct cgroup));
+	return cgroup->kn->id == settings.cgroup_id;
 }
 
 /*
@@ -64,7 +76,7 @@ static __noinline bool store_task(__u64 identity, __u64 process, struct task_str
 	record->pid = task->pid;
 	record->uid = task->cred->uid.val;
 	record->remotes_whole = settings.count_remotes;
-	bpf_probe_read_kernel_str(record->command, sizeof(record->command), task->comm);
+	copy_command(record->command, task->comm);
 	__sync_lock_test_and_set(&record->process, process);
 	enter_living(identity, BPF_ANY);
 	return true;

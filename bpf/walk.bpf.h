@@ -24,6 +24,14 @@ static __always_inline bool is_gone(struct meter *meter, __u32 state)
 	       (state == TCP_CLOSE || meter->protocol != PROTOCOL_TCP);
 }
 
+static __always_inline void copy_address(void *to, const struct in6_addr *from)
+{
+	__be32 *words = to;
+
+	for (int i = 0; i < 4; i++)
+		words[i] = from->in6_u.u6_addr32[i];
+}
+
 /* Nonzero: there was no room for the record. */
 static __always_inline long write_socket(struct seq_file *seq, struct sock *sk, struct meter *meter)
 {
@@ -43,8 +51,8 @@ static __always_inline long write_socket(struct seq_file *seq, struct sock *sk, 
 		*(__be32 *)record.local_address = common->skc_rcv_saddr;
 		*(__be32 *)record.remote_address = common->skc_daddr;
 	} else {
-		BPF_CORE_READ_INTO(&record.local_address, common, skc_v6_rcv_saddr.in6_u.u6_addr8);
-		BPF_CORE_READ_INTO(&record.remote_address, common, skc_v6_daddr.in6_u.u6_addr8);
+		copy_address(&record.local_address, &common->skc_v6_rcv_saddr);
+		copy_address(&record.remote_address, &common->skc_v6_daddr);
 	}
 	for (int direction = 0; direction < DIRECTIONS; direction++) {
 		record.owner[direction] = user_of(meter, direction);
@@ -105,8 +113,8 @@ static __always_inline void count_connection(struct sock *sk, struct meter *mete
 		local = mapped(common->skc_rcv_saddr);
 		remote.quarter[3] = common->skc_daddr;
 	} else {
-		BPF_CORE_READ_INTO(&local, common, skc_v6_rcv_saddr.in6_u.u6_addr8);
-		BPF_CORE_READ_INTO(&remote, common, skc_v6_daddr.in6_u.u6_addr8);
+		copy_address(&local, &common->skc_v6_rcv_saddr);
+		copy_address(&remote, &common->skc_v6_daddr);
 	}
 	if ((!remote.half[0] && !remote.half[1]) || is_gone(meter, common->skc_state) ||
 	    !is_still(sk, meter))

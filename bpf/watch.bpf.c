@@ -4,8 +4,10 @@
  * its filter compiled in, so one that is slow loses events only of itself. An exporter that counts them
  * is one, too.
  */
+#include "buffer.bpf.h"
 #include "fingerprint.h"
 #include "kernel.h"
+#include "spare.bpf.h"
 #include "watch.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
@@ -42,6 +44,11 @@ struct {
 	__type(key, struct life_key);
 	__type(value, struct life_counts);
 } counts SEC(".maps");
+
+static __always_inline bool is_telling(enum run run)
+{
+	return is_counting(bpf_get_current_task_btf(), run, filter.how & LIFE_SPARES);
+}
 
 static __always_inline bool is_watched(__u32 tgid)
 {
@@ -98,7 +105,7 @@ static __always_inline void count_life(enum life_event event, struct task_struct
 
 	key.cgroup_id = leader->cgroups->dfl_cgrp->kn->id;
 	key.uid = leader->cred->uid.val;
-	bpf_probe_read_kernel_str(key.command, sizeof(key.command), leader->comm);
+	copy_command(key.command, leader->comm);
 	count(&key, event);
 }
 
@@ -114,7 +121,7 @@ static __always_inline void tell(enum life_event event, struct task_struct *task
 		count_life(event, task);
 		return;
 	}
-	bpf_probe_read_kernel_str(command, sizeof(command), task->comm);
+	copy_command(command, task->comm);
 	if (!has_command(command))
 		return;
 	life = bpf_ringbuf_reserve(&lives, sizeof(*life), 0);
@@ -136,8 +143,7 @@ static __always_inline void tell(enum life_event event, struct task_struct *task
 }
 
 /* A fork is the parent's: what the child does is watched only with the tree. */
-SEC("tp_btf/sched_process_fork")
-int BPF_PROG(watch_fork, struct task_struct *parent, struct task_struct *child)
+static __always_inline int tell_fork(struct task_struct *parent, struct task_struct *child)
 {
 	__u32 tgid = child->tgid, forker = parent->tgid;
 	__u8 there = 1;
@@ -155,8 +161,7 @@ int BPF_PROG(watch_fork, struct task_struct *parent, struct task_struct *child)
 	return 0;
 }
 
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(watch_exec, struct task_struct *task)
+static __always_inline int tell_exec(struct task_struct *task)
 {
 	if (is_watched(task->tgid))
 		tell(LIFE_EVENT_EXEC, task, task->real_parent->tgid, 0);
@@ -164,8 +169,7 @@ int BPF_PROG(watch_exec, struct task_struct *task)
 }
 
 /* After the count of living threads went down (kernel/exit.c): the last one ends the process. */
-SEC("tp_btf/sched_process_exit")
-int BPF_PROG(watch_exit, struct task_struct *task)
+static __always_inline int tell_exit(struct task_struct *task)
 {
 	struct signal_struct *signal = task->signal;
 	__u32 tgid = task->tgid, parent = task->real_parent->tgid, code;
@@ -183,4 +187,40 @@ int BPF_PROG(watch_exit, struct task_struct *task)
 	if (filter.how & LIFE_TREE)
 		bpf_map_delete_elem(&tree, &tgid);
 	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(watch_fork, struct task_struct *parent, struct task_struct *child)
+{
+	return is_telling(RUN_FIRST) ? tell_fork(parent, child) : 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(watch_fork_spare, struct task_struct *parent, struct task_struct *child)
+{
+	return is_telling(RUN_SPARE) ? tell_fork(parent, child) : 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(watch_exec, struct task_struct *task)
+{
+	return is_telling(RUN_FIRST) ? tell_exec(task) : 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(watch_exec_spare, struct task_struct *task)
+{
+	return is_telling(RUN_SPARE) ? tell_exec(task) : 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(watch_exit, struct task_struct *task)
+{
+	return is_telling(RUN_FIRST) ? tell_exit(task) : 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(watch_exit_spare, struct task_struct *task)
+{
+	return is_telling(RUN_SPARE) ? tell_exit(task) : 0;
 }

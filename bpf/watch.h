@@ -36,13 +36,15 @@ struct life {
 #define LIFE_TREE 1
 /* Events are counted in the table `counts`, not told. */
 #define LIFE_COUNT 2
+/* Two programs are attached to each tracepoint, see spare.bpf.h. */
+#define LIFE_SPARES 4
 
 /* Set by the loader before the object is loaded; all of the object's read-only data. */
 struct life_filter {
 	__u32 fingerprint;
 	__u32 events;		      /* bits by enum life_event */
 	__u32 tgid;		      /* 0: every process */
-	__u32 how;		      /* bits LIFE_TREE, LIFE_COUNT */
+	__u32 how;		      /* bits LIFE_* */
 	char command[COMMAND_LENGTH]; /* empty: any */
 };
 

@@ -627,7 +627,7 @@ def serve(parsed: argparse.Namespace) -> int:
         server.unfit = _test(tracer, chosen)
         collector = _collector(tracer, settings, chosen.max_exits)
         collector.exit_log = writer
-        if writer and _reads_exits(chosen, settings) and tracer.layout == "main":
+        if writer and tracer.answers and _reads_exits(chosen, settings):
             writer.source = ends.enter_context(ExitList())
         reloader = Reloader(chosen, collector, tracer.cgroup_path)
         if chosen.enable_lifecycle:

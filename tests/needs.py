@@ -46,7 +46,7 @@ class Need(NamedTuple):
 
 def chosen(options: Options) -> Options:
     """Return these options for the kernel object that the tests are for."""
-    return options._replace(layout=LAYOUT, owners=OWNERS)
+    return options._replace(layout=options.layout or LAYOUT, owners=options.owners or OWNERS)
 
 
 @functools.cache
@@ -83,7 +83,7 @@ NEEDS: Final = {
     "opened": Need(lambda _: LOADER != "bcc", NOT_OPENED),
     "strays": Need(KernelTypes.has_drop_reasons, UNSEEN_STRAYS),
     "users": Need(lambda _: OWNERS != "cgroup", ONLY_CGROUPS),
-    "payload": Need(_of_main(KernelTypes.has_payload), NO_PAYLOAD),
+    "payload": Need(_of_main(KernelTypes.has_casts), NO_PAYLOAD),
 }
 
 

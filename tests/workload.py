@@ -248,6 +248,31 @@ def receive_udp(talk: Connection, address: str, datagrams: int) -> None:
         talk.send(received)
 
 
+def wait_for_udp(talk: Connection, address: str, port: int) -> None:
+    """Wait for a datagram that never comes."""
+    with udp_socket(address) as receiver:
+        receiver.bind((address, port))
+        talk.send("waits")
+        receiver.recv(1 << 16)
+
+
+def receive_in_child(talk: Connection, address: str, datagrams: int) -> None:
+    """Bind a socket and have a child receive through it: one datagram, then so many."""
+    with udp_socket(address) as receiver:
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        receiver.settimeout(PATIENCE)
+        receiver.bind((address, PORT))
+        child = os.fork()
+        if child == 0:
+            receiver.recv(1 << 16)
+            talk.send("took one")
+            for _ in range(datagrams):
+                receiver.recv(1 << 16)
+            os._exit(0)
+        talk.send(child)
+        os.waitpid(child, 0)
+
+
 def send_udp(talk: Connection, address: str, port: int, datagrams: int, size: int) -> None:
     """Send so many datagrams of one size."""
     with udp_socket(address) as sender:

@@ -12,7 +12,7 @@ from exporter.kernel import addresses, core_object, decode, layouts
 from exporter.kernel.cgroup_paths import CgroupPaths
 from exporter.kernel.core_object import OBJECT, Options
 from exporter.kernel.forwarder import Forwarder
-from exporter.kernel.hooks import IN_PAIRS, TRACEPOINTS
+from exporter.kernel.hooks import ANSWERS, IN_PAIRS, SPARES, TRACEPOINTS, UNANSWERED
 from exporter.kernel.libbpf import ProgramInfo, open_library
 from exporter.kernel.pins import Pins
 from exporter.kernel.succession import take_over
@@ -75,10 +75,18 @@ class CoreTracer(Tracer):
         return tuple(hook for hook in TRACEPOINTS if hook.program in self._held.plan.missing)
 
     @property
-    def losses(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Return what is lost without each of them."""
-        found = {hook.tracepoint: hook.without for hook in self.missing}
-        return tuple(f"no tracepoint {name}: {loss}" for name, loss in found.items())
+    def losses(self) -> tuple[str, ...]:
+        """Return what is lost by hooks that this kernel does not have."""
+        without = {hook.tracepoint: hook.without for hook in self.missing}
+        found = [f"no tracepoint {name}: {loss}" for name, loss in without.items()]
+        if ANSWERS in self._held.plan.missing:
+            found.append(UNANSWERED)
+        return tuple(found)
+
+    @property
+    def answers(self) -> bool:
+        """Tell whether getsockopt(2) is answered as if netatop were loaded."""
+        return self._answers
 
     def settle(self, *, list_sockets: bool = False) -> model.SocketWalk:
         """Move what waits in the sockets to the tasks."""
@@ -104,7 +112,7 @@ class CoreTracer(Tracer):
             for index in range(len(layouts.LOSSES))
         }
         lost["program", "recursion"] += sum(
-            self._held.info(name).recursion_misses for name in self._held.attached - IN_PAIRS
+            self._held.info(name).recursion_misses for name in self._alone()
         )
         for what, count in self._forwarder.lost() if self._forwarder else ():
             lost[what] += count
@@ -122,6 +130,12 @@ class CoreTracer(Tracer):
             lives=self._lives.read() if self._lives else {},
             hosts=(*own, *behind),
         )
+
+    def _alone(self) -> set[str]:
+        """Return the attached programs without a spare, which would run where they are skipped."""
+        attached = self._held.attached
+        pairs = {name for pair in SPARES.items() if pair[1] in attached for name in pair}
+        return attached - IN_PAIRS - pairs
 
     def _own_hosts(self) -> Iterator[model.HostRecord]:
         if self._held.plan.read_settings().max_hosts:

@@ -27,6 +27,7 @@ from exporter.kernel.hooks import (
     NETFILTER,
     ON_CALL,
     PACKETS,
+    SPARES,
     STRAYS,
     TRACEPOINTS,
     TRAMPOLINES,
@@ -64,6 +65,8 @@ class Options(NamedTuple):
     """Prefixes, as 10.0.0.0/8 or fd00::/8, and the class (0 to 15) of each; empty: not counted."""
     trampolines: bool = False
     """Take trampolines where there are tracepoints, too: for tests."""
+    spares: bool = False
+    """Attach two programs to each tracepoint even where one can't keep others out: for tests."""
     walk_files: bool = False
     """Settle by way of files even where the iterator over sockets is safe: for tests."""
     lifecycle: bool = False
@@ -216,17 +219,22 @@ class CoreObject:
             }
             taken = self._trampolines(types, absent)
             has_netfilter = types.has_netfilter_links()
+            has_spares = options.spares or types.has_preemptible_tracepoints()
         missing = absent - {one.instead_of for one in taken}
         left_out = {*absent, *WALKS, *(one.program for one in TRAMPOLINES)}
         left_out -= {walk, *(one.program for one in taken)}
+        left_out |= {two for one, two in SPARES.items() if one in absent or not has_spares}
         if cgroup.level:
             left_out |= {hook.program for hook in TRACEPOINTS if hook.whole_host}
         if cgroup.level or not options.netfilter or not has_netfilter:
             left_out |= set(NETFILTER)
         if not options.pin_path:
             left_out |= set(ON_CALL)
-        if not options.compat:
+        answers = options.compat and Probes().answers().answer is not Answer.NOT_THERE
+        if not answers:
             left_out.add(ANSWERS)
+        if options.compat and not answers:
+            missing.add(ANSWERS)
         return Plan(
             settings=layouts.SETTINGS.pack(
                 layouts.FINGERPRINT,
@@ -237,8 +245,9 @@ class CoreObject:
                 walk == "walk_socket_files",
                 "own_tcp_sender" not in missing,
                 bool(options.remotes),
+                has_spares,
                 remotes.digest(options.remotes),
-                ANSWER_AND_READ if options.compat and options.reads_exits else options.compat,
+                ANSWER_AND_READ if answers and options.reads_exits else answers,
                 "own_sender" not in missing,
                 options.max_hosts,
             ),
@@ -321,6 +330,16 @@ class CoreObject:
                 "the old value, which the loader needs; boot a newer one"
             )
             raise UnsupportedKernelError(message)
+        if host.lockdown() == "confidentiality":
+            with KernelTypes() as types:
+                casts = types.has_casts()
+            if not casts:
+                message = (
+                    "lockdown: found confidentiality, where kernel programs read memory by type "
+                    f"only; this kernel, {host.kernel_release()}, can't (Linux 6.2 can); boot with "
+                    "lockdown=integrity or none"
+                )
+                raise UnsupportedKernelError(message)
 
     def _fill_remotes(self) -> None:
         for key, value in remotes.entries(self._options.remotes):

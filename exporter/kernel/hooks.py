@@ -19,7 +19,7 @@ class Hook(NamedTuple):
     whole_host: bool = False
     """What it sees belongs to no cgroup: left out where only a part of the host is counted."""
     in_pairs: bool = False
-    """One of two on the same tracepoint: when one is skipped, the other runs."""
+    """One of two on the same tracepoint everywhere: when one is skipped, the other runs."""
 
 
 FIRST_SEND: Final = (
@@ -75,6 +75,14 @@ TRAMPOLINES: Final = (
 """What TCP sent by pages went through these until Linux 6.5 (net/ipv4/af_inet.c, inet_sendpage)."""
 INSTEAD: Final = frozenset(one.instead_of for one in TRAMPOLINES)
 
+SPARES: Final = {
+    first: f"{first}_spare"
+    for first in ("own_tcp_sender", "own_sender", "own_receiver", "follow_name", "follow_exit")
+}
+"""Attached too where tracepoints can be preempted (bpf/spare.bpf.h)."""
+PREEMPTIBLE: Final = "class_srcu_fast_notrace_t"
+"""This type guards a tracepoint whose programs can be preempted (include/linux/srcu.h, 7.0)."""
+
 WALKS: Final = ("walk_sockets", "walk_socket_files")
 """Settle all sockets: the second where the first is not safe."""
 ITERATORS: Final = (*WALKS, "walk_files")
@@ -92,6 +100,10 @@ PACKETS: Final = ("count_receive", "count_transmit")
 
 ANSWERS: Final = "answer_getsockopt"
 """Answers netatop's options; run at the end of every getsockopt, so only where it is wanted."""
+UNANSWERED: Final = (
+    "the options of getsockopt(2) that the kernel module netatop had are not answered (it takes "
+    "Linux 5.18, without lockdown=confidentiality)"
+)
 EXITS: Final = 1 << 14
 """bpf/maps.bpf.h: room in the ring `exits`."""
 
@@ -108,6 +120,7 @@ MAPS: Final = (
     "listeners",
     "remote_prefixes",
     "found_remotes",
+    "runs",
     "tasks",
     "unidentified",
     "lost",

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     Buffer: TypeAlias = bytes | bytearray | memoryview
 
-FINGERPRINT = 0x2DB2DCBB
+FINGERPRINT = 0x5C40DF35
 
 PROTOCOLS = ("tcp", "udp", "icmp", "other")
 DIRECTIONS = ("receive", "transmit")
@@ -151,7 +151,7 @@ class Counters(NamedTuple):
         )
 
 
-SETTINGS = struct.Struct("<I I I I Q I I Q Q I I Q")
+SETTINGS = struct.Struct("<I I I I Q I I I I Q I I Q")
 
 
 class Settings(NamedTuple):
@@ -165,6 +165,7 @@ class Settings(NamedTuple):
     walk_files: int
     know_tcp_sender: int
     count_remotes: int
+    has_spares: int
     remotes_digest: int
     answer_netatop: int
     know_sender: int
@@ -187,6 +188,7 @@ class Settings(NamedTuple):
                 v[9],
                 v[10],
                 v[11],
+                v[12],
             )
             for v in SETTINGS.iter_unpack(buffer)
         )

@@ -10,11 +10,11 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from exporter.kernel.capabilities import in_thread
 from exporter.kernel.mounts import mounts
 
 if TYPE_CHECKING:
@@ -84,10 +84,9 @@ class NamespaceLinks:
         self._failed &= self._used_by.keys()
         new = self._used_by.keys() - self._links.keys() - self._failed
         if new:
-            # A thread of its own: entering a namespace is for ever if the way back should fail.
-            worker = threading.Thread(target=self._enter_all, args=(sorted(new),), name="setns")
-            worker.start()
-            worker.join()
+            # A thread of its own: entering a namespace is for ever if the way back should fail. If
+            # the wait is interrupted it goes on: what it attaches is closed only after that.
+            in_thread(lambda: self._enter_all(sorted(new)))
 
     def _enter_all(self, inodes: list[int]) -> None:
         failures: dict[str, list[int]] = {}

@@ -13,7 +13,7 @@ from exporter.kernel.libbpf import describe, open_library
 from exporter.kernel.tables import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterator, Mapping
     from pathlib import Path
     from typing import Self
 
@@ -21,12 +21,20 @@ if TYPE_CHECKING:
 class OwnObject:
     """Loaded when it is made; all of it goes with its `with` block."""
 
-    def __init__(self, path: Path, settings: bytes, entries: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: bytes,
+        entries: Mapping[str, int],
+        left_out: Container[str] = (),
+    ) -> None:
         """Load it, with room for so many entries in tables by name. Raises KernelError.
 
         settings: all of its read-only data, a struct that begins with the fingerprint.
+        left_out: programs that are not loaded.
         """
         self.path = path
+        self._left_out = left_out
         self.bpf = open_library()
         self.stack = contextlib.ExitStack()
         """What is undone in the end."""
@@ -35,6 +43,9 @@ class OwnObject:
             self._set(settings)
             for name, room in entries.items():
                 self.bpf.bpf_map__set_max_entries(self._map(name), room)
+            for name, program in self._all_programs():
+                if name in left_out:
+                    self.bpf.bpf_program__set_autoload(program, False)
             self._load()
         except BaseException:
             self.close()
@@ -109,7 +120,10 @@ class OwnObject:
         )
 
     def programs(self) -> Iterator[tuple[str, int]]:
-        """Yield name and libbpf's pointer of each program."""
+        """Yield name and libbpf's pointer of each program that is loaded."""
+        return (found for found in self._all_programs() if found[0] not in self._left_out)
+
+    def _all_programs(self) -> Iterator[tuple[str, int]]:
         program = self.bpf.bpf_object__next_program(self._handle, None)
         while program:
             yield self.bpf.bpf_program__name(program).decode(), program

@@ -144,8 +144,8 @@ METERS: Final = 65536
 TASKS: Final = 16384
 """If nothing else is asked for: the table is preallocated, and this is 14 MB."""
 LISTENERS: Final = 16384
-CALLS: Final = 32768
-"""Threads that wait in a receive at a time."""
+CALLS: Final = 8192
+"""Threads that look at data, or receive through a raw or a packet socket, at a time."""
 MOVES: Final = 1024
 """Sockets whose packets are being moved at this instant."""
 
@@ -184,6 +184,8 @@ NOT_OPENED: Final = (
 )
 NO_SENDERS: Final = "a socket that is handed on keeps its former sender"
 NO_RECEIVERS: Final = "a socket that is handed on keeps its former receiver"
+NO_RAW_RECEIVERS: Final = "a raw socket that is handed on keeps its former receiver"
+PEEKS: Final = "who only looks at data (MSG_PEEK) is taken for its receiver"
 NO_PACKET_SOCKETS: Final = "packet sockets are not counted"
 NO_USE: Final = "a UDP socket that is connected or handed on keeps its former owner"
 ONLY_CGROUPS: Final = (
@@ -255,11 +257,23 @@ USES: Final = {
         ),
         Program(
             *("enter_receive", ProgramType.KPROBE, Hook.KPROBE),
-            *(("inet_recvmsg", "inet6_recvmsg"), 0, NO_RECEIVERS),
+            *(("inet_recvmsg", "inet6_recvmsg"), 0, PEEKS),
         ),
         Program(
-            *("leave_receive", ProgramType.KPROBE, Hook.KRETPROBE),
-            *(("inet_recvmsg", "inet6_recvmsg"), 0, NO_RECEIVERS),
+            *("take_tcp", ProgramType.KPROBE, Hook.KPROBE),
+            *(("tcp_cleanup_rbuf",), 0, NO_RECEIVERS),
+        ),
+        Program(
+            *("take_udp", ProgramType.KPROBE, Hook.KPROBE),
+            *(("skb_consume_udp",), 0, NO_RECEIVERS),
+        ),
+        Program(
+            *("enter_raw", ProgramType.KPROBE, Hook.KPROBE),
+            *(("raw_recvmsg", "rawv6_recvmsg", "ping_recvmsg"), 0, NO_RAW_RECEIVERS),
+        ),
+        Program(
+            *("leave_raw", ProgramType.KPROBE, Hook.KRETPROBE),
+            *(("raw_recvmsg", "rawv6_recvmsg", "ping_recvmsg"), 0, NO_RAW_RECEIVERS),
         ),
         Program(
             *("enter_packet", ProgramType.KPROBE, Hook.KPROBE),

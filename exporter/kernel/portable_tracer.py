@@ -108,7 +108,7 @@ class PortableTracer(Tracer):
         )
 
     @property
-    def losses(self) -> tuple[str, ...]:  # type: ignore[override]
+    def losses(self) -> tuple[str, ...]:
         """Return what this kernel, or this object, does not tell."""
         options = self._options
         found = [UNSEEN_KERNEL, NO_PAYLOAD]
@@ -186,6 +186,11 @@ class PortableTracer(Tracer):
             self._tasks.delete(identity)
 
     # What this object does not have
+
+    @property
+    def answers(self) -> bool:
+        """Nothing answers getsockopt(2)."""
+        return False
 
     def tend(self) -> None:
         """Do nothing: it has nothing in other network namespaces."""

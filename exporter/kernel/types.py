@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from exporter.errors import UnsupportedKernelError
-from exporter.kernel.hooks import SAFE_WALK
+from exporter.kernel.hooks import PREEMPTIBLE, SAFE_WALK
 from exporter.kernel.libbpf import BtfEnum, BtfMember, BtfType, describe, open_library
 
 if TYPE_CHECKING:
@@ -56,13 +56,13 @@ class KernelTypes:
         """Tell whether a BTF program can be attached to this tracepoint."""
         return self._find(f"btf_trace_{name}", TYPEDEF) > 0
 
-    def has_payload(self) -> bool:
-        """Tell whether what TCP itself says of a socket can be read."""
+    def has_casts(self) -> bool:
+        """Tell whether memory can be read as a type that a program names (Linux 6.2)."""
         return self.function("bpf_rdonly_cast") > 0
 
     def has_netfilter_links(self) -> bool:
         """Tell whether programs can be attached to netfilter's hooks, and read packets there."""
-        return self._find("bpf_nf_link", STRUCT) > 0 and self.function("bpf_rdonly_cast") > 0
+        return self._find("bpf_nf_link", STRUCT) > 0 and self.has_casts()
 
     def has_drop_reasons(self) -> bool:
         """Tell whether the kernel says why it drops a packet (Linux 5.17)."""
@@ -71,6 +71,10 @@ class KernelTypes:
     def has_safe_walk(self) -> bool:
         """Tell whether the iterator over socket storages can be trusted; see SAFE_WALK."""
         return self.function(SAFE_WALK) > 0
+
+    def has_preemptible_tracepoints(self) -> bool:
+        """Tell whether one program of a tracepoint can keep others from running; see SPARES."""
+        return self._find(PREEMPTIBLE, TYPEDEF) > 0
 
     def has_tcx(self) -> bool:
         """Tell whether programs are attached to devices by links (Linux 6.6), not by filters."""

@@ -13,6 +13,7 @@ from exporter.errors import MapReadError
 from exporter.kernel import decode, host, layouts
 from exporter.kernel.libbpf import RING_CALLBACK, describe
 from exporter.kernel.own_object import OwnObject, attach_error
+from exporter.kernel.types import KernelTypes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 RING_BYTES: Final = 1 << 20
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 """The least that a ring can be; not 4,096 on every arm64."""
-TREE, COUNT = 1, 2
-"""LIFE_TREE, LIFE_COUNT (bpf/watch.h)."""
+TREE, COUNT, SPARES = 1, 2, 4
+"""LIFE_* (bpf/watch.h)."""
+SPARE_PROGRAMS: Final = ("watch_fork_spare", "watch_exec_spare", "watch_exit_spare")
 OBJECT: Final = Path(__file__).with_name("watch.bpf.o")
 
 
@@ -37,6 +39,8 @@ class Filter(NamedTuple):
     """Its descendants too."""
     command: str = ""
     """The command name, whole; empty: any."""
+    spares: bool = False
+    """Attach two programs to each tracepoint even where one can't keep others out: for tests."""
 
 
 class _Attached(OwnObject):
@@ -44,15 +48,20 @@ class _Attached(OwnObject):
 
     def __init__(self, chosen: Filter, *, count: bool) -> None:
         """Load and attach. Raises KernelError."""
+        with KernelTypes() as types:
+            has_spares = chosen.spares or types.has_preemptible_tracepoints()
         settings = layouts.LIFE_FILTER.pack(
             layouts.FINGERPRINT,
             sum(1 << layouts.LIFE_EVENTS.index(event) for event in chosen.events),
             chosen.pid,
-            TREE * chosen.tree | COUNT * count,
+            TREE * chosen.tree | COUNT * count | SPARES * has_spares,
             chosen.command.encode(errors="surrogateescape"),
         )
         host.require_capabilities("watching processes", ("CAP_PERFMON", "CAP_BPF"))
-        super().__init__(OBJECT, settings, {"lives": PAGE if count else RING_BYTES})
+        super().__init__(
+            *(OBJECT, settings, {"lives": PAGE if count else RING_BYTES}),
+            left_out=() if has_spares else SPARE_PROGRAMS,
+        )
         try:
             self._prepare(chosen)
             self._attach()

@@ -6,10 +6,11 @@ from __future__ import annotations
 import contextlib
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tests.network import run_json
 
+ATTEMPTS: Final = 23
 HOLDS = re.compile(r"^(link_id|prog_id):\s*(\d+)$", re.MULTILINE)
 
 
@@ -33,15 +34,22 @@ class Attachments(NamedTuple):
 def all_there() -> Attachments:
     """Return everything: links, programs, and what is attached to cgroups without a link."""
     attached = {
-        program["id"]
-        for cgroup in run_json("bpftool", "--json", "cgroup", "tree")
-        for program in cgroup["programs"]
+        program["id"] for cgroup in _listed("cgroup", "tree") for program in cgroup["programs"]
     }
     return Attachments(
-        frozenset(link["id"] for link in run_json("bpftool", "--json", "link", "list")),
-        frozenset(program["id"] for program in run_json("bpftool", "--json", "prog", "list"))
-        | attached,
+        frozenset(link["id"] for link in _listed("link", "list")),
+        frozenset(program["id"] for program in _listed("prog", "list")) | attached,
     )
+
+
+def _listed(*what: str) -> list[dict[str, Any]]:
+    """Return a list of bpftool's, which gives up if something goes while it looks."""
+    for _ in range(ATTEMPTS):
+        with contextlib.suppress(RuntimeError):
+            found: list[dict[str, Any]] = run_json("bpftool", "--json", *what)
+            return found
+    message = f"bpftool {' '.join(what)}: no list in {ATTEMPTS} attempts"
+    raise AssertionError(message)
 
 
 def held_by(pid: int) -> Attachments:

@@ -58,6 +58,12 @@ def first_line(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def complaints(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return its messages, but those about network namespaces, which others may have made."""
+    lines = done.stderr.splitlines()
+    return [line for line in lines if ' level=warn msg="network namespaces ' not in line]
+
+
 def refusal(done: subprocess.CompletedProcess[str], status: int) -> str:
     """Return the message of a command that failed as it should: one, for people, to the point."""
     assert done.returncode == status, done

@@ -25,7 +25,7 @@ import pytest
 
 from tests.e2e import program, workers
 from tests.e2e.test_atop import TASK, Counts, _counts, _talk_tcp
-from tests.e2e.test_exit_log import KEY, live, semaphores
+from tests.e2e.test_exit_log import KEY, semaphores
 from tests.network import LIBC, checked
 from tests.traffic import tcp
 from tests.traffic.passing import SIZE, echo_stream
@@ -133,7 +133,7 @@ def test_lived_between_samples(name: str, tmp_path: Path) -> None:
         wait_until(lambda: subscribers() == 1, "atop has said that it reads the log")
         first = running.sample()
         assert first[old.pid][2] == workers.traffic(7, SIZE)
-        pid = live(f"{name}-a", 41)
+        pid = workers.live(f"{name}-a", 41, 43)
         server = stack.enter_context(Process(tcp.serve, workers.LOCAL, echo_stream))
         server.hear()
         client = stack.enter_context(Process(_talk_tcp, f"{name}-b", 4099))
@@ -179,7 +179,7 @@ def test_on_a_busy_host(name: str, tmp_path: Path) -> None:
         running = stack.enter_context(atop(4))
         running.sample()
         for datagrams in (41, 61):
-            pid = live(name, datagrams)
+            pid = workers.live(name, datagrams, 43)
             state, _, udp = running.sample()[pid]
             assert (state, udp) == ("E", workers.traffic(datagrams, 43))
         around.tell()

@@ -165,9 +165,11 @@ def behind(device: str) -> Iterator[tuple[str, Any]]:
     """Put a host behind a device of this host; return its address and namespace."""
     with namespace() as place:
         run("ip", "link", "add", device, "type", "veth", "peer", "eth0", "netns", place.name)
+        run("ip", "link", "set", device, "addrgenmode", "none")  # no IPv6 address that says hello
         run("ip", "address", "add", "198.18.0.1/30", "dev", device)
         run("ip", "link", "set", device, "up")
         inside = ("ip", "-n", place.name)
+        run(*inside, "link", "set", "eth0", "addrgenmode", "none")
         run(*inside, "address", "add", "198.18.0.2/30", "dev", "eth0")
         run(*inside, "link", "set", "eth0", "up")
         try:

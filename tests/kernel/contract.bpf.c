@@ -86,6 +86,7 @@ WRITE(settings_read, struct settings, settings_read.fingerprint = settings.finge
       settings_read.walk_files = settings.walk_files + 1;
       settings_read.know_tcp_sender = settings.know_tcp_sender + 1;
       settings_read.count_remotes = settings.count_remotes + 1;
+      settings_read.has_spares = settings.has_spares + 1;
       settings_read.remotes_digest = settings.remotes_digest + 1;
       settings_read.answer_netatop = settings.answer_netatop + 1;
       settings_read.know_sender = settings.know_sender + 1;

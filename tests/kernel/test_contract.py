@@ -32,6 +32,7 @@ SETTINGS = {
     "walk_files": 15,
     "know_tcp_sender": 16,
     "count_remotes": 17,
+    "has_spares": 20,
     "remotes_digest": 1 << 60,
     "answer_netatop": 18,
     "know_sender": 19,

@@ -34,7 +34,7 @@ def test_thousand_short_lives(lab: Lab) -> None:
         record = passed.records[pid]
         assert readable(record.counters) == {"udp transmit": (1, 20 + 8 + size)}
         assert record.end_ns > record.start_ns
-        assert record.outcome == "exit"
+        assert (record.outcome, record.threads) == ("exit", 1)
 
 
 @pytest.mark.parametrize(

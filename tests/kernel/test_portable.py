@@ -140,6 +140,39 @@ def test_moved_once(portable_lab: Lab) -> None:
     assert passed.lost == {}
 
 
+@pytest.mark.needs("users")
+def test_many_wait(family: int) -> None:
+    """However many wait to receive, a new receiver is known."""
+    waiters, datagrams, size = 31, 23, 101
+    with open_lab(PORTABLE) as lab:
+        address = lab.right.address(family)
+        crowd = [
+            lab.start(workload.wait_for_udp, address, PORT + 1 + number, at=lab.right)
+            for number in range(waiters)
+        ]
+        for waiter in crowd:
+            assert waiter.hear() == "waits"
+        start = lab.read()
+        mother = lab.start(workload.receive_in_child, address, datagrams, at=lab.right)
+        child = mother.hear()
+        for number in (1, datagrams):
+            sender = lab.start(workload.send_udp, address, PORT, number, size, at=lab.left)
+            sender.wait()
+            if number == 1:
+                assert mother.hear() == "took one"
+        mother.wait()
+        passed = lab.since(start)
+        for waiter in crowd:
+            waiter.kill()
+            waiter.wait()
+    # The first came before anybody knew who would receive it: it is the creator's.
+    each = HEADERS[family] + size
+    assert readable(passed.processes[mother.pid], "udp") == {"udp receive": (1, each)}
+    assert readable(passed.processes[child], "udp") == {
+        "udp receive": (datagrams, datagrams * each)
+    }
+
+
 def test_meters_go(portable_lab: Lab) -> None:
     """What is remembered of sockets goes with them; what they carried stays."""
     sockets, lab = 1009, portable_lab

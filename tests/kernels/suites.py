@@ -28,6 +28,7 @@ CHOSEN: Final = {
     "opened_before": (f"udp[{SOCKETS}-ipv4]",),
     "exits": (f"outcome[{SOCKETS}--9-signal]",),
     "forwarder": ("forwarded[ipv6]",),
+    "portable": ("owners[kprobe]", "owners[cgroup]", "many_wait[ipv6]"),
     "lifecycle": ("kill_leaves_nothing",),
 }
 """Of tests/kernel, by module."""

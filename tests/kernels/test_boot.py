@@ -42,10 +42,10 @@ def _host() -> None:
 def booted(
     _host: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[Kernel], Row]]:
-    """Boot them two at a time: each has one processor."""
+    """Boot them one after the other: each has a processor, and other tests have theirs."""
     for kernel in BOOTED:
         archive.ensure(kernel)
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(max_workers=1) as pool:
         running = {
             kernel: pool.submit(examine, kernel, tmp_path_factory.mktemp("guest"), FEW, SECONDS)
             for kernel in BOOTED
