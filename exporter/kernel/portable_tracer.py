@@ -74,6 +74,8 @@ class PortableTracer(Tracer):
         self._unidentified = self._attached.table("unidentified")
         self._lost = self._attached.table("lost")
         self._meters = self._attached.table("meters")
+        self._sockets = 0
+        """How many the last settle has found."""
 
     def _start(self, load: Load) -> _Attached:
         sets = (self._options.owners,) if self._options.owners else tuple(candidates())
@@ -135,6 +137,7 @@ class PortableTracer(Tracer):
     def settle(self, *, list_sockets: bool = False) -> model.SocketWalk:
         """Move what waits to the tasks, and let go of what has ended."""
         meters = self._read_meters()
+        self._sockets = len(meters)
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self._attached.settle(
             meter.cookie for meter in meters if needs_settling(meter, now, self._options)
@@ -172,7 +175,10 @@ class PortableTracer(Tracer):
                 for index, reason in enumerate(layouts.REASONS)
             },
             lost=lost,
-            tables=(model.TableStatus(self._tasks.name, len(records), self._tasks.capacity),),
+            tables=(
+                model.TableStatus(self._tasks.name, len(records), self._tasks.capacity),
+                model.TableStatus(self._meters.name, self._sockets, self._meters.capacity),
+            ),
             lives=self._lives.read() if self._lives else {},
         )
 
