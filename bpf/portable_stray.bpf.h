@@ -6,7 +6,7 @@
 #include "packet.bpf.h"
 #include "portable_socket.bpf.h"
 
-static __always_inline long read_memory(const void *ip_header, __u32 offset, void *to, __u32 length)
+static __always_inline long read_freed(const void *ip_header, __u32 offset, void *to, __u32 length)
 {
 	return bpf_probe_read_kernel(to, length, ip_header + offset);
 }
@@ -21,7 +21,7 @@ static __always_inline struct traffic freed_traffic(__u64 skb, __u64 ip_header)
 	if (segments > 1) {
 		traffic.packets = segments;
 		traffic.bytes +=
-			(__u64)(segments - 1) * header_length((const void *)ip_header, read_memory);
+			(__u64)(segments - 1) * header_length((const void *)ip_header, read_freed);
 	}
 	return traffic;
 }
@@ -34,7 +34,7 @@ static __always_inline void count_stray(__u64 skb, enum reason reason)
 
 	if (link != bpf_htons(ETH_P_IP) && link != bpf_htons(ETH_P_IPV6))
 		return;
-	protocol = protocol_of(find_transport((const void *)ip_header, read_memory).protocol);
+	protocol = protocol_of(find_transport((const void *)ip_header, read_freed).protocol);
 	/* An echo reply without a ping socket may have gone to a raw one, which counted it. */
 	if (protocol == PROTOCOL_ICMP)
 		return;

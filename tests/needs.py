@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from exporter.errors import UnsupportedKernelError
 from exporter.kernel.features import KPROBE_PMU, Answer, Probes
 from exporter.kernel.hooks import NO_PAYLOAD, UNSEEN_KERNEL, UNSEEN_STRAYS
-from exporter.kernel.portable import FIRST_DATAGRAM, ONLY_CGROUPS
+from exporter.kernel.portable import FIRST_DATAGRAM, NOT_OPENED, ONLY_CGROUPS
 from exporter.kernel.types import KernelTypes
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ NEEDS: Final = {
         "MPTCP's connections stay with who opened them, and further ones are nobody's",
     ),
     "datagrams": Need(lambda _: not is_portable() or KPROBE_PMU.exists(), FIRST_DATAGRAM),
+    "opened": Need(lambda _: LOADER != "bcc", NOT_OPENED),
     "strays": Need(KernelTypes.has_drop_reasons, UNSEEN_STRAYS),
     "users": Need(lambda _: OWNERS != "cgroup", ONLY_CGROUPS),
     "payload": Need(_of_main(KernelTypes.has_casts), NO_PAYLOAD),

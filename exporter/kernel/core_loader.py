@@ -75,7 +75,7 @@ class CoreTracer(Tracer):
         return tuple(hook for hook in TRACEPOINTS if hook.program in self._held.plan.missing)
 
     @property
-    def losses(self) -> tuple[str, ...]:  # type: ignore[override]
+    def losses(self) -> tuple[str, ...]:
         """Return what is lost by hooks that this kernel does not have."""
         without = {hook.tracepoint: hook.without for hook in self.missing}
         found = [f"no tracepoint {name}: {loss}" for name, loss in without.items()]

@@ -64,9 +64,9 @@ def require_no_lockdown(what: str) -> None:
     """Raise LockdownError if what reads the kernel's memory by address is refused."""
     if lockdown() == "confidentiality":
         message = (
-            f"{what}: found lockdown=confidentiality, where programs read the kernel's memory by "
-            f"type only, which takes Linux 6.2 and the main kernel object; this is "
-            f"{kernel_release()}: boot with lockdown=integrity or none"
+            f"{what}: found lockdown=confidentiality, where programs read memory by type only "
+            f"(Linux 6.2 has that, for the main kernel object); boot {kernel_release()} with "
+            "lockdown=integrity"
         )
         raise LockdownError(message)
 

@@ -75,6 +75,8 @@ class PortableTracer(Tracer):
         self._unidentified = self._attached.table("unidentified")
         self._lost = self._attached.table("lost")
         self._meters = self._attached.table("meters")
+        self._sockets = 0
+        """How many the last settle has found."""
 
     def _start(self, load: Load) -> _Attached:
         sets = (self._options.owners,) if self._options.owners else tuple(candidates())
@@ -109,7 +111,7 @@ class PortableTracer(Tracer):
         )
 
     @property
-    def losses(self) -> tuple[str, ...]:  # type: ignore[override]
+    def losses(self) -> tuple[str, ...]:
         """Return what this kernel, or this object, does not tell."""
         options = self._options
         found = [UNSEEN_KERNEL, NO_PAYLOAD]
@@ -136,6 +138,7 @@ class PortableTracer(Tracer):
     def settle(self, *, list_sockets: bool = False) -> model.SocketWalk:
         """Move what waits to the tasks, and let go of what has ended."""
         meters = self._read_meters()
+        self._sockets = len(meters)
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self._attached.settle(
             meter.cookie for meter in meters if needs_settling(meter, now, self._options)
@@ -173,7 +176,10 @@ class PortableTracer(Tracer):
                 for index, reason in enumerate(layouts.REASONS)
             },
             lost=lost,
-            tables=(model.TableStatus(self._tasks.name, len(records), self._tasks.capacity),),
+            tables=(
+                model.TableStatus(self._tasks.name, len(records), self._tasks.capacity),
+                model.TableStatus(self._meters.name, self._sockets, self._meters.capacity),
+            ),
             lives=self._lives.read() if self._lives else {},
         )
 
@@ -188,6 +194,11 @@ class PortableTracer(Tracer):
 
     # What this object does not have
 
+    @property
+    def answers(self) -> bool:
+        """Nothing answers getsockopt(2)."""
+        return False
+
     def tend(self) -> None:
         """Do nothing: it has nothing in other network namespaces."""
 
@@ -198,11 +209,6 @@ class PortableTracer(Tracer):
     def forget_host(self, address: str, device: str) -> model.Counters:  # noqa: ARG002
         """Return nothing: there is none."""
         return model.ZERO
-
-    @property
-    def answers(self) -> bool:
-        """Tell that getsockopt(2) is not answered."""
-        return False
 
     @property
     def keeps(self) -> bool:

@@ -26,8 +26,16 @@ class Tracer(Protocol):
 
     Of the portable object: `tracepoint`, `kprobe`, or `cgroup`.
     """
-    losses: tuple[str, ...]
-    """What this kernel, or this object, can't tell: each a sentence for people."""
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Return what this kernel, or this object, can't tell: each a sentence for people."""
+        ...
+
+    @property
+    def answers(self) -> bool:
+        """Tell whether getsockopt(2) is answered as if netatop were loaded."""
+        ...
 
     def settle(self, *, list_sockets: bool = False) -> SocketWalk:
         """Move what waits in the sockets to the tasks. Raises MapReadError.
@@ -58,11 +66,6 @@ class Tracer(Protocol):
 
     def forget_host(self, address: str, device: str) -> Counters:
         """Remove an IP address; return what it had in the end. Raises MapReadError."""
-        ...
-
-    @property
-    def answers(self) -> bool:
-        """Tell whether getsockopt(2) is answered as if netatop were loaded."""
         ...
 
     @property
