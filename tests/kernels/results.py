@@ -58,13 +58,13 @@ class Row:
 
 def read(kernel: Kernel, out: Path, ended: Ended) -> Row:
     """Put together what the guest has left."""
-    release = kernel.version + (f", lockdown={kernel.lockdown}" if kernel.lockdown else "")
-    row = Row(kernel.label, release, seconds=round(ended.seconds))
+    row = Row(kernel.label, kernel.version, seconds=round(ended.seconds))
     facts = out / "facts.json"
     if not facts.exists():
         last = (ended.log or ended.console).strip().splitlines()[-1:]
         return dataclasses.replace(row, broken=f"no result: {' '.join(last)}")
     found = json.loads(facts.read_text())
+    row = dataclasses.replace(row, release=_release(kernel, found))
     if error := found.get("error"):
         said = _sentence(error["said"])
         is_known = error["kind"] in KNOWN
@@ -77,6 +77,12 @@ def read(kernel: Kernel, out: Path, ended: Ended) -> Row:
     if junit.exists():
         row = _add_tests(row, ET.parse(junit).iter("testcase"))  # noqa: S314 our own pytest's
     return dataclasses.replace(row, broken=_broken(found, ended, junit))
+
+
+def _release(kernel: Kernel, found: dict[str, Any]) -> str:
+    """Return what the guest has said, and what it was booted with."""
+    release: str = found["release"]
+    return release + (f", lockdown={kernel.lockdown}" if kernel.lockdown else "")
 
 
 def _broken(found: dict[str, Any], ended: Ended, junit: Path) -> str:

@@ -74,10 +74,10 @@ def test_unknown_label() -> None:
 
 
 def test_loaders() -> None:
-    """A kernel with two loaders is two rows: one place, two names."""
-    core, bcc = (kernel for kernel in every() if kernel.series == "6.1")
-    assert (core.label, bcc.label) == ("6.1", "6.1-bcc")
-    assert core.place == bcc.place
+    """A kernel with two loaders, and under lockdown, is three rows: one place, three names."""
+    core, bcc, locked = (kernel for kernel in every() if kernel.series == "6.1")
+    assert (core.label, bcc.label, locked.label) == ("6.1", "6.1-bcc", "6.1-confidentiality")
+    assert core.place == bcc.place == locked.place
     assert bcc == core._replace(loader="bcc")
     assert named(["6.1-bcc"]) == (bcc,)
 
