@@ -327,7 +327,7 @@ class CoreObject:
         if atomics.answer is Answer.NOT_THERE:
             message = (
                 f"{atomics.name}: this kernel, {host.kernel_release()}, refuses those that return "
-                "the old value, which the loader needs; boot a newer one"
+                "the old value, which the main kernel object needs"
             )
             raise UnsupportedKernelError(message)
         if host.lockdown() == "confidentiality":
