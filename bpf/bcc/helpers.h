@@ -51,6 +51,8 @@ struct pt_regs {
 	unsigned long ax, cx, dx, si, di, orig_ax, ip, cs, flags, sp, ss;
 };
 #define PT_REGS_PARM1(context) ((context)->di)
+#define PT_REGS_PARM2(context) ((context)->si)
+#define PT_REGS_PARM3(context) ((context)->dx)
 #define PT_REGS_PARM4(context) ((context)->cx)
 #define PT_REGS_RC(context) ((context)->ax)
 #elif defined(__TARGET_ARCH_arm64)
@@ -58,6 +60,8 @@ struct pt_regs {
 	__u64 regs[31], sp, pc, pstate;
 };
 #define PT_REGS_PARM1(context) ((context)->regs[0])
+#define PT_REGS_PARM2(context) ((context)->regs[1])
+#define PT_REGS_PARM3(context) ((context)->regs[2])
 #define PT_REGS_PARM4(context) ((context)->regs[3])
 #define PT_REGS_RC(context) ((context)->regs[0])
 #endif

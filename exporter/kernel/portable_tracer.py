@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from exporter import model
-from exporter.errors import AttachError, KernelError, MapReadError
+from exporter.errors import AttachError, CompilerError, KernelError, MapReadError
 from exporter.kernel import (
     attaching,
     cgroups,
@@ -85,6 +85,8 @@ class PortableTracer(Tracer):
             blueprint = draw(self._options, owners, self._cgroup)
             try:
                 attached = _Attached(blueprint, load, self._cgroup, self._options)
+            except CompilerError:
+                raise  # with other hooks it would be the same, or hide a mistake in these
             except KernelError as error:
                 errors.append(error)
                 continue

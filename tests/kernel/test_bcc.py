@@ -55,6 +55,17 @@ def test_exact(name: str, family: int) -> None:
     assert passed.lost == {}
 
 
+@pytest.mark.parametrize("owners", portable.OWNERS)
+def test_every_program(owners: str) -> None:
+    """The kernel takes all of each set of hooks, but for the iterator, which needs its types."""
+    wanted = portable.programs(owners)
+    settings = layouts.PortableSettings(*[0] * len(layouts.PortableSettings._fields))
+    held = bcc_loader.load(portable.Blueprint(owners, settings, portable.maps(1009, 0), wanted))
+    loaded = set(held.programs)
+    held.close()
+    assert loaded == {program.name for program in wanted if program.hook is not Hook.ITERATOR}
+
+
 @pytest.fixture
 def by_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have headers of this kernel."""
@@ -111,7 +122,7 @@ def test_headers_of_another_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     before = {file.name for file in Path("/proc/self/fd").iterdir()}
     blueprint = portable.Blueprint(
         "cgroup",
-        layouts.PortableSettings(*[0] * 7),
+        layouts.PortableSettings(*[0] * len(layouts.PortableSettings._fields)),
         portable.maps(1009, 0),
         portable.programs("cgroup"),
     )
