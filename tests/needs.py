@@ -81,6 +81,7 @@ NEEDS: Final = {
     ),
     "datagrams": Need(lambda _: not is_portable() or KPROBE_PMU.exists(), FIRST_DATAGRAM),
     "opened": Need(lambda _: LOADER != "bcc", NOT_OPENED),
+    "kprobes": Need(lambda _: KPROBE_PMU.exists(), "kprobes tell no users of sockets here"),
     "strays": Need(KernelTypes.has_drop_reasons, UNSEEN_STRAYS),
     "users": Need(lambda _: OWNERS != "cgroup", ONLY_CGROUPS),
     "payload": Need(_of_main(KernelTypes.has_casts), NO_PAYLOAD),

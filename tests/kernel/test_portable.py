@@ -58,6 +58,7 @@ def _meters(tracer: Tracer) -> int:
     return len(tracer._read_meters())
 
 
+@pytest.mark.needs("kprobes", owners="kprobe")
 @pytest.mark.parametrize("owners", portable.OWNERS)
 def test_owners(owners: str) -> None:
     """Each set of hooks that the kernel has counts what this process sends itself, exactly."""
@@ -82,10 +83,10 @@ def test_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
         assert any(loss.startswith("--pin-path: ") for loss in tracer.losses)
         assert any(loss.startswith("hosts: ") for loss in tracer.losses)
     with pytest.raises(UnsupportedKernelError, match="no atomics"):
-        choice.open_tracer(Options(layout="main"))
+        choice.open_tracer(Options(layout="main"), choice.CORE)
 
 
-@pytest.mark.skipif(not attaching.has_kprobes(), reason="this kernel has no kprobes")
+@pytest.mark.needs("kprobes")
 def test_only_kprobes(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is taken where only kprobes tell users of sockets, unless more was asked for."""
     monkeypatch.setattr(KernelTypes, "has_tracepoint", lambda _, name: name in NEEDED)
