@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -144,6 +145,8 @@ class Program:
     def is_ready(self) -> bool:
         """Tell whether it answers that it is ready; an error if it has ended."""
         assert self.process.poll() is None, f"status {self.process.returncode}: {self.log}"
+        if not listens(int(self.address.rpartition(":")[2])):
+            return False
         try:
             return self.ask("/readyz").status == 200
         except OSError:
@@ -159,6 +162,12 @@ class Program:
         """Send a signal and return the exit status."""
         self.process.send_signal(number)
         return self.process.wait(PATIENCE)
+
+
+def listens(port: int) -> bool:
+    """Tell whether somebody listens there, without a packet: other tests count all strays."""
+    state = re.compile(rf":{port:04X} 0+:0000 0A ")  # proc_pid_net(5)
+    return any(state.search(Path("/proc/net", file).read_text()) for file in ("tcp", "tcp6"))
 
 
 @contextlib.contextmanager

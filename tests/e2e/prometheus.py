@@ -10,7 +10,7 @@ import subprocess
 import urllib.parse
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from tests.e2e.program import LOCAL, free_port
+from tests.e2e.program import LOCAL, free_port, listens
 from tests.workload import PATIENCE, wait_until
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class Prometheus:
 
     def is_ready(self) -> bool:
         """Tell whether it answers queries."""
+        if not listens(self._port):
+            return False
         try:
             return self._get("/-/ready")[0] == 200
         except OSError:

@@ -313,6 +313,8 @@ def test_listen_address(listen: str, clients: list[str]) -> None:
 
 def _is_ready(exporter: Program, host: str, port: int) -> bool:
     assert exporter.process.poll() is None, exporter.log
+    if not program.listens(port):
+        return False
     connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
     with contextlib.closing(connection), contextlib.suppress(OSError):
         connection.request("GET", "/readyz")

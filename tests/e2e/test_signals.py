@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -23,11 +22,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.kernel, pytest.mark.usefixtures("noth
 def _listens(exporter: Program) -> bool:
     """Tell whether the kernel takes connections for it: it has begun to start, at least."""
     assert exporter.process.poll() is None, exporter.log
-    try:
-        socket.create_connection((program.LOCAL, exporter.port), timeout=PATIENCE).close()
-    except ConnectionRefusedError:
-        return False
-    return True
+    return program.listens(exporter.port)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

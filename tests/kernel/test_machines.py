@@ -25,9 +25,9 @@ pytestmark = pytest.mark.kernel
 
 BPF = Path(__file__).parents[2] / "bpf"
 MACHINES = ("arm64", "x86")
-OBJECTS = ("netatop", "forward", "watch")
-REGISTERS = "cgroup/getsockopt"
-"""The one section that looks into a caller's registers."""
+OBJECTS = ("netatop", "portable", "forward", "watch")
+REGISTERS = {"netatop": {"cgroup/getsockopt"}, "portable": {"kprobe", "kretprobe"}}
+"""The sections that look into registers."""
 EM_BPF = 247
 EXECUTABLE = 4
 """SHF_EXECINSTR (elf(5))."""
@@ -129,18 +129,18 @@ def test_same_object(objects: Objects, name: str) -> None:
 
 @pytest.mark.parametrize("name", OBJECTS)
 def test_same_code(objects: Objects, name: str) -> None:
-    """Every program is the same, byte by byte, but the one that reads registers."""
+    """Every program is the same, byte by byte, but those that read registers."""
     arm64, x86 = (_code(objects.path(name, wanted)) for wanted in MACHINES)
     assert arm64.keys() == x86.keys()
     different = {section for section, code in arm64.items() if code != x86[section]}
-    assert different == ({REGISTERS} if name == "netatop" else set())
+    assert different == REGISTERS.get(name, set())
 
 
 def test_registers(objects: Objects) -> None:
     """The registers are those of the machine, and no others are in the object's types."""
     for wanted, members in (
         ("arm64", {"regs", "syscallno"}),
-        ("x86", {"dx", "orig_ax", "r10", "si"}),
+        ("x86", {"ax", "cx", "di", "dx", "orig_ax", "r10", "si"}),
     ):
         text = run("bpftool", "btf", "dump", "file", str(objects.path("netatop", wanted)))
         (block,) = re.findall(r"STRUCT 'pt_regs'.*\n((?:\t.*\n)*)", text)
