@@ -49,20 +49,15 @@ test-kernel: bpf ## Test the programs in the running kernel (root)
 test-e2e: bpf ## Test the installed program from outside (root)
 	$(Q)$(BIN)/pytest tests/e2e
 
-# Two runs at once, since each mostly waits; then, with nothing but virtual machines beside, what looks at
-# all of the host's packets, or has a second for a scrape.
-BESIDE := tests/kernel tests/unit $(patsubst %,tests/e2e/test_%.py,bounds collectors top watch)
-ALONE := tests/kernel/test_gap.py tests/kernel/test_scenarios.py tests/e2e/test_prometheus.py
+# What attaches nothing to this host's kernel runs beside what does, which mostly waits.
+BESIDE := tests/unit tests/kernels
 LOG := .output/beside.log
-# $(call both,ARGUMENTS,ARGUMENTS): run pytest twice at once; the second one is shown in the end.
-both = $(BIN)/pytest $(2) > $(LOG) 2>&1 & beside=$$!; $(BIN)/pytest $(1); here=$$?; \
-	wait $$beside; beside=$$?; cat $(LOG); [ $$here$$beside = 00 ]
 
 check: lint bpf ## All of lint and tests: what CI runs (root)
 	$(Q)mkdir -p $(dir $(LOG))
-	$(Q)$(call both,tests/e2e $(addprefix --ignore=,$(BESIDE) $(ALONE)),\
-		$(BESIDE) $(addprefix --ignore=,$(ALONE)))
-	$(Q)$(call both,$(ALONE),tests/kernels)
+	$(Q)$(BIN)/pytest $(BESIDE) > $(LOG) 2>&1 & beside=$$!; \
+		$(BIN)/pytest tests/kernel tests/e2e; here=$$?; \
+		wait $$beside; beside=$$?; cat $(LOG); exit $$((here | beside))
 
 kernels: bpf ## Run the suites on other kernels, in virtual machines (root, network, half an hour)
 	$(Q)$(BIN)/python -m tests.kernels
