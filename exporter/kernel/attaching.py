@@ -14,11 +14,13 @@ import fcntl
 import os
 from typing import TYPE_CHECKING, Final
 
+from exporter.errors import MapReadError
 from exporter.kernel.bpf_call import LINK_CREATE, bpf
 from exporter.kernel.features import KPROBE_PMU, RETURN
-from exporter.kernel.libbpf import LoadOptions, ProgramInfo, open_library
+from exporter.kernel.holding import program_info
+from exporter.kernel.kinds import ProgramType
+from exporter.kernel.libbpf import LoadOptions, open_library
 from exporter.kernel.machine import SYS_PERF_EVENT_OPEN
-from exporter.kernel.portable import ProgramType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -200,12 +202,11 @@ class CgroupPrograms:
 
 def program_name(fd: int) -> str:
     """Return the name that the kernel has for a program; empty if it can't be told."""
-    info = ProgramInfo()
-    size = ctypes.c_uint32(ctypes.sizeof(info))
-    if open_library().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size)):
+    try:
+        name: bytes = program_info(fd, "of another").name
+    except MapReadError:
         return ""
-    # include/uapi/linux/bpf.h, struct bpf_prog_info: the name is 64 bytes from its beginning.
-    return ctypes.string_at(ctypes.addressof(info) + 64, 16).partition(b"\0")[0].decode()
+    return name.decode()
 
 
 def has_raw_tracepoint(name: str) -> bool:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 from exporter.errors import LoadError
 from exporter.kernel import bcc_compiler, members
 from exporter.kernel.holding import Descriptors
+from exporter.kernel.kinds import ProgramType
 from exporter.kernel.libbpf import LoadOptions, MapOptions, describe, open_library, quote
-from exporter.kernel.portable import ProgramType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

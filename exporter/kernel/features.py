@@ -20,6 +20,7 @@ from exporter.errors import UnsupportedKernelError
 from exporter.kernel import capabilities, host
 from exporter.kernel.capabilities import Capability
 from exporter.kernel.hooks import NO_PAYLOAD, TRACEPOINTS, UNANSWERED, UNSEEN_KERNEL
+from exporter.kernel.kinds import MapType, ProgramType
 from exporter.kernel.libbpf import LoadOptions, describe, open_library
 from exporter.kernel.trampolines import try_trampoline
 from exporter.kernel.types import KernelTypes
@@ -30,19 +31,7 @@ if TYPE_CHECKING:
     from exporter.kernel.hooks import Hook
     from exporter.kernel.libbpf import Libbpf
 
-MAP_TYPE_ARRAY: Final = 2
 KPROBE_PMU: Final = Path("/sys/bus/event_source/devices/kprobe")
-
-
-class ProgramType(enum.IntEnum):
-    """enum bpf_prog_type (include/uapi/linux/bpf.h), as far as it is probed."""
-
-    SCHED_CLS = 3
-    CGROUP_SKB = 8
-    CGROUP_SOCK = 9
-    CGROUP_SOCKOPT = 25
-    TRACING = 26
-    NETFILTER = 32
 
 
 class AttachType(enum.IntEnum):
@@ -245,7 +234,7 @@ class Running(NamedTuple):
 
 def _tables_take_bpf() -> bool:
     bpf = open_library()
-    fd: int = bpf.bpf_map_create(MAP_TYPE_ARRAY, b"probe", 4, 8, 1, None)
+    fd: int = bpf.bpf_map_create(MapType.ARRAY, b"probe", 4, 8, 1, None)
     if fd < 0:
         return True
     key, value = ctypes.c_uint32(0), ctypes.c_uint64()

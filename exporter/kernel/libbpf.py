@@ -107,7 +107,9 @@ class ProgramInfo(ctypes.Structure):
     _fields_ = (
         ("type", c_uint32),
         ("id", c_uint32),
-        ("_to_run_time", ctypes.c_uint8 * 184),
+        ("_to_name", ctypes.c_uint8 * 56),
+        ("name", ctypes.c_char * 16),
+        ("_to_run_time", ctypes.c_uint8 * 112),
         ("run_time_ns", c_uint64),
         ("run_cnt", c_uint64),
         ("recursion_misses", c_uint64),

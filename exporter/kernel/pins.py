@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 
 from exporter.errors import MapReadError, PinError
 from exporter.kernel.holding import Descriptors
+from exporter.kernel.kinds import MapType
 from exporter.kernel.libbpf import describe, open_library
 from exporter.kernel.mounts import mounts
 from exporter.kernel.tables import Table
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-MAP_TYPE_ARRAY: Final = 2
 MOUNTINFO: Final = Path("/proc/self/mountinfo")
 LOCKS: Final = Path("/proc/locks")
 
@@ -176,7 +176,7 @@ def write_text(path: Path, text: bytes) -> None:
     """Keep a text under this name, in one step, in place of what was there. Raises PinError."""
     bpf, value = open_library(), len(text).to_bytes(8, "little") + text
     fd = bpf.call(
-        *("bpf_map_create", MAP_TYPE_ARRAY, b"netatop_text", 4, len(value), 1, None),
+        *("bpf_map_create", MapType.ARRAY, b"netatop_text", 4, len(value), 1, None),
         error=_failed(path),
     )
     fresh = path.with_name(f"{path.name}-new")

@@ -13,20 +13,12 @@ import enum
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from exporter.kernel import layouts
+from exporter.kernel.kinds import MapType, ProgramType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.kernel.holding import Descriptors
-
-
-class MapType(enum.IntEnum):
-    """enum bpf_map_type (include/uapi/linux/bpf.h), as far as it is used."""
-
-    HASH = 1
-    ARRAY = 2
-    PERCPU_ARRAY = 6
-    LPM_TRIE = 11
 
 
 NO_PREALLOC: Final = 1
@@ -42,19 +34,6 @@ class MapShape(NamedTuple):
     value_size: int
     entries: int
     flags: int = 0
-
-
-class ProgramType(enum.IntEnum):
-    """enum bpf_prog_type, likewise."""
-
-    KPROBE = 2
-    SCHED_CLS = 3
-    CGROUP_SKB = 8
-    CGROUP_SOCK = 9
-    SOCK_OPS = 13
-    RAW_TRACEPOINT = 17
-    CGROUP_SOCK_ADDR = 18
-    TRACING = 26
 
 
 class Hook(enum.Enum):

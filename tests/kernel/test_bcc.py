@@ -16,8 +16,9 @@ from exporter.errors import CompilerError, LoadError, UnsupportedKernelError
 from exporter.kernel import bcc_compiler, bcc_loader, choice, layouts, members, portable
 from exporter.kernel.core_object import Options
 from exporter.kernel.kernel_headers import CHOSEN
+from exporter.kernel.kinds import ProgramType
 from exporter.kernel.members import NOT_THERE, UNDECLARED
-from exporter.kernel.portable import Hook, Program, ProgramType
+from exporter.kernel.portable import Hook, Program
 from exporter.kernel.portable_tracer import PortableTracer
 from tests import headers
 from tests.kernel.lab import open_lab, readable, total
