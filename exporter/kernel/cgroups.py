@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the version 2 cgroup hierarchy, or mounts it where nobody else sees it."""
+"""Finds the version 2 cgroup hierarchy, or mounts it where nobody else sees it.
+
+A container may have a cgroup namespace of its own. There its own cgroup looks like the root, also
+in mountinfo; the host's root, where it is mounted too, is told by its number alone.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from exporter.errors import CgroupError
 from exporter.kernel.libbpf import describe
@@ -17,6 +21,15 @@ from exporter.kernel.mounts import MOUNTINFO, Mount, mounts
 FSOPEN, FSCONFIG, FSMOUNT = 430, 431, 432
 FSCONFIG_CMD_CREATE = 6
 FSMOUNT_CLOEXEC = FSOPEN_CLOEXEC = 1
+
+ROOT_ID: Final = 1
+"""The hierarchy's root is the first directory that it has (kernel/cgroup: cgroup_setup_root)."""
+NAMESPACE: Final = Path("/proc/self/ns/cgroup")
+INITIAL_CGROUP: Final = 0xEFFFFFFB
+"""The number of the host's namespace (include/linux/proc_ns.h)."""
+MOUNT_IT: Final = (
+    "for instance by -v /sys/fs/cgroup:/host/sys/fs/cgroup:ro, or in Kubernetes as a hostPath"
+)
 
 
 class Cgroup(NamedTuple):
@@ -41,10 +54,22 @@ def open_cgroup(path: str | None, mountinfo: Path = MOUNTINFO) -> Cgroup:
     found = [mount for mount in mounts(mountinfo) if mount.kind == "cgroup2"]
     if path is not None:
         return _open_below(Path(path), found)
-    for mount in found:
-        if mount.root == "/":
-            return _open_directory(mount.point, 0)
-    return _mount_privately()
+    for mount in filter(_is_root, found):
+        return _open_directory(mount.point, 0)
+    return _mount_root(found)
+
+
+def _is_root(mount: Mount) -> bool:
+    """Tell whether the whole hierarchy is mounted there, and nothing else over it."""
+    try:
+        status = Path(mount.point).stat()
+    except OSError:
+        return False
+    return (status.st_ino, _device(status)) == (ROOT_ID, mount.device)
+
+
+def _device(status: os.stat_result) -> str:
+    return f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
 
 
 def _open_directory(path: str, level: int) -> Cgroup:
@@ -59,18 +84,45 @@ def _open_directory(path: str, level: int) -> Cgroup:
 
 def _open_below(path: Path, found: list[Mount]) -> Cgroup:
     cgroup = _open_directory(str(path), 0)
-    status = os.fstat(cgroup.fd)
-    device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+    device = _device(os.fstat(cgroup.fd))
     real = path.resolve()
-    for mount in found:
-        if mount.device == device and real.is_relative_to(mount.point):
-            below = Path(mount.root) / real.relative_to(mount.point)
-            return cgroup._replace(level=len(below.parts) - 1)
+    here = [one for one in found if one.device == device and real.is_relative_to(one.point)]
+    for mount in sorted(here, key=_is_root, reverse=True):
+        below = real.relative_to(mount.point).parts
+        if _is_root(mount):
+            return cgroup._replace(level=len(below))
+        if NAMESPACE.stat().st_ino == INITIAL_CGROUP:
+            return cgroup._replace(level=len(Path(mount.root).parts) - 1 + len(below))
     cgroup.close()
+    if here:
+        message = (
+            f"cgroup {path}: how deep it is can't be told in this cgroup namespace; name it below "
+            f"the host's hierarchy, {MOUNT_IT}"
+        )
+        raise CgroupError(message)
     points = ", ".join(mount.point for mount in found) or "none is mounted"
     message = (
         f"cgroup {path}: not in a version 2 hierarchy ({points}); "
         "name a directory below one, or leave --cgroup-path out"
+    )
+    raise CgroupError(message)
+
+
+def _mount_root(found: list[Mount]) -> Cgroup:
+    """Mount the root privately; in a cgroup namespace of our own that gives but our part of it."""
+    try:
+        cgroup = _mount_privately()
+    except CgroupError:
+        if not found:
+            raise
+    else:
+        if cgroup.cgroup_id == ROOT_ID:
+            return cgroup
+        cgroup.close()
+    points = ", ".join(mount.point for mount in found) or "mounted privately"
+    message = (
+        f"cgroups: found a part of the version 2 hierarchy only ({points}), as in a container with "
+        f"a cgroup namespace of its own; mount the host's, {MOUNT_IT}"
     )
     raise CgroupError(message)
 
@@ -86,7 +138,8 @@ def _mount_privately() -> Cgroup:
         if result < 0:
             message = (
                 "no version 2 cgroup hierarchy is mounted, and mounting one privately failed: "
-                f"{describe(ctypes.get_errno())}; run as root, or mount -t cgroup2 none /mnt"
+                f"{describe(ctypes.get_errno())}; run as root, or mount -t cgroup2 none /mnt; "
+                f"into a container mount the host's, {MOUNT_IT}"
             )
             raise CgroupError(message)
         return result

@@ -162,7 +162,8 @@ class CoreTracer(Tracer):
 
     def programs(self) -> tuple[model.ProgramStatus, ...]:
         """Return the state of each program."""
-        attached, info = self._held.attached, self._held.info
+        attached, in_force = self._held.attached, self._held.in_force()
+        info = self._held.info
         infos = {
             name: info(name) if name in attached else ProgramInfo()
             for name in self._held.plan.hooks
@@ -171,7 +172,7 @@ class CoreTracer(Tracer):
             model.ProgramStatus(
                 name=name,
                 hook=self._held.plan.hooks[name],
-                attached=name in attached,
+                attached=name in in_force,
                 runs=found.run_cnt,
                 run_time_ns=found.run_time_ns,
             )

@@ -411,6 +411,11 @@ class CoreObject:
         self._links[name] = os.dup(self._bpf.bpf_link__fd(link))
         self._bpf.bpf_link__destroy(link)
 
+    @property
+    def cgroup_fd(self) -> int:
+        """Return the descriptor of the cgroup that is counted; it stays this object's."""
+        return self._cgroup.fd
+
     def hand_over(self) -> Descriptors:
         """Return all of it, to be closed by the caller."""
         links, self._links = self._links, {}

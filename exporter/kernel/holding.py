@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.errors import LoadError, MapReadError
-from exporter.kernel import layouts, netfilter
+from exporter.kernel import layouts, links, netfilter
 from exporter.kernel.hooks import NETFILTER
 from exporter.kernel.libbpf import ProgramInfo, describe, open_library
 from exporter.kernel.namespaces import NamespaceLinks
@@ -63,6 +63,7 @@ class Holding:
     def __init__(self, plan: Plan, held: Descriptors) -> None:
         self.plan = plan
         self.held = held
+        self._watch = links.Watch(held.links)
         self.namespaces = NamespaceLinks(self._attach_netfilter)
         """The netfilter links; none where they are not wanted, or the kernel lacks them."""
 
@@ -70,6 +71,10 @@ class Holding:
     def attached(self) -> set[str]:
         """Return the names of the programs that are attached."""
         return {*self.held.links, *(NETFILTER if self.namespaces.count else ())}
+
+    def in_force(self) -> set[str]:
+        """Return those of them that nobody else has detached meanwhile."""
+        return self.attached - self._watch.severed()
 
     def table(self, name: str) -> Table:
         """Return a map to read from."""
@@ -88,7 +93,11 @@ class Holding:
         return program_info(self.held.programs[program], program)
 
     def tend(self) -> None:
-        """Attach in network namespaces that are new, and let go of those that nobody uses."""
+        """Attach in network namespaces that are new, and let go of those that nobody uses.
+
+        What somebody else has detached is said in the log.
+        """
+        self._watch.severed()
         if NETFILTER[0] in self.held.programs:
             self.namespaces.tend()
 

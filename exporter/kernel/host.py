@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from exporter.errors import LockdownError, MissingCapabilityError
+from exporter.kernel.bpf_call import bpf
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -17,6 +20,11 @@ CAPABILITIES: Final = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
 SYS_ADMIN: Final = 21
 STATUS: Final = Path("/proc/thread-self/status")
 """Of the calling thread, not of the main one: each has capabilities of its own."""
+NO_COMMAND: Final = 1 << 30
+"""Of bpf(2): whoever may call it is told that there is no such thing."""
+USERS: Final = Path("/proc/self/ns/user")
+INITIAL_USER: Final = 0xEFFFFFFD
+"""The number of the host's namespace (include/linux/proc_ns.h)."""
 LOCKDOWN: Final = Path("/sys/kernel/security/lockdown")
 
 
@@ -49,6 +57,38 @@ def require_capabilities(what: str, needed: Collection[str] = tuple(CAPABILITIES
             f"{', '.join(needed)}"
         )
         raise MissingCapabilityError(message)
+    _require_call(what)
+
+
+def _require_call(what: str) -> None:
+    """Raise MissingCapabilityError if bpf(2) is kept from us in spite of our capabilities.
+
+    Default profiles of container runtimes did that before they knew CAP_BPF. And capabilities in a
+    user namespace are none of the host's.
+    """
+    if USERS.stat().st_ino != INITIAL_USER:
+        message = (
+            f"{what}: capabilities are those of a user namespace, not the host's; run it in the "
+            "host's: without hostUsers: false in Kubernetes, with --userns=host of docker"
+        )
+        raise MissingCapabilityError(message)
+    try:
+        bpf(NO_COMMAND, _Nothing())
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.ENOSYS}:
+            return
+        message = (
+            f"{what}: bpf(2) is refused ({errno.errorcode[error.errno]}) although CAP_BPF is "
+            "there, as by a container's seccomp profile; take docker 23, containerd 1.7 or later, "
+            "or a profile that permits bpf and perf_event_open (docs/kubernetes.md)"
+        )
+        raise MissingCapabilityError(message) from error
+
+
+class _Nothing(ctypes.Structure):
+    """The least that can be given."""
+
+    _fields_ = (("nothing", ctypes.c_uint64),)
 
 
 def lockdown(path: Path = LOCKDOWN) -> str | None:

@@ -131,6 +131,11 @@ def is_hosts_own() -> bool:
     return initial_pids and _inode("/proc/1/ns/net") == inode
 
 
+def has_hosts_pids() -> bool:
+    """Tell whether process ids are those that the kernel programs see; true if it can't be told."""
+    return _inode("/proc/self/ns/pid") in {INITIAL_PID, None}
+
+
 def _inode(path: str) -> int | None:
     """Return an inode number, which is what names a namespace; None if there is nothing to see."""
     try:

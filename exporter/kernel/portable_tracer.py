@@ -17,6 +17,7 @@ from exporter.kernel import (
     decode,
     host,
     layouts,
+    links,
     portable,
     remotes,
     socket_diag,
@@ -202,7 +203,8 @@ class PortableTracer(Tracer):
         return False
 
     def tend(self) -> None:
-        """Do nothing: it has nothing in other network namespaces."""
+        """Say what somebody has detached; it has nothing in other network namespaces."""
+        self._attached.severed()
 
     def connections(self, wanted: model.Network | None = None) -> Iterable[model.Connection]:  # noqa: ARG002
         """Return none: addresses behind this host are not counted."""
@@ -243,6 +245,8 @@ class _Attached:
         """Of the programs that are attached."""
         self._cgroup = cgroup
         self._held = load(blueprint)
+        self.severed = links.Watch(self._held.links).severed
+        """What of them somebody else has detached."""
         self._without_links = attaching.CgroupPrograms(cgroup.fd)
         try:
             self._fill(options)
@@ -347,12 +351,13 @@ class _Attached:
 
     def status(self) -> Iterator[model.ProgramStatus]:
         """Yield the state of each program."""
+        in_force = self.names - self.severed()
         for program in self.blueprint.programs:
             info = self._info(program)
             yield model.ProgramStatus(
                 name=program.name,
                 hook=program.place,
-                attached=program.name in self.names,
+                attached=program.name in in_force,
                 runs=info.run_cnt,
                 run_time_ns=info.run_time_ns,
             )

@@ -18,11 +18,20 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from exporter import model
-from exporter.kernel import layouts, namespaces, netfilter
+from exporter.errors import AttachError
+from exporter.kernel import layouts, links, namespaces, netfilter
+from exporter.kernel.attaching import LinkCreate
+from exporter.kernel.bpf_call import LINK_CREATE, bpf
 from exporter.kernel.core_object import CoreObject
 from exporter.kernel.holding import Descriptors, Holding, Plan, unexpected
 from exporter.kernel.hooks import NETFILTER, PACKETS, STRAYS
-from exporter.kernel.libbpf import ProgramInfo, RunOptions, open_library, possible_processors
+from exporter.kernel.libbpf import (
+    ProgramInfo,
+    RunOptions,
+    describe,
+    open_library,
+    possible_processors,
+)
 from exporter.kernel.pins import pin
 from exporter.kernel.tables import Table, read_iterator
 
@@ -30,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from exporter.kernel.core_object import Options
-    from exporter.kernel.pins import Pins
+    from exporter.kernel.pins import Generation, Pins
 
 log = logging.getLogger(__name__)
 
@@ -50,15 +59,17 @@ def take_over(pins: Pins, options: Options) -> Holding:
         about = _describe(loading.plan, options)
         moving = pins.next.about
         if moving == about:
-            return _move(pins, loading.plan, pins.next.open())
+            return _move(pins, loading, pins.next.open())
         former = b"" if moving else pins.current.about
         if former == about:
             log.info("%s: taken over", pins.path)
             pins.next.remove()
-            return _hold(loading.plan, pins.current.open())
+            held = pins.current.open()
+            _mend(pins.current, held, loading.cgroup_fd)
+            return _hold(loading.plan, held)
         pins.next.remove()
         if _is_movable(former, loading.plan):
-            return _move(pins, loading.plan, _prepare(pins, loading, about))
+            return _move(pins, loading, _prepare(pins, loading, about))
         if former or moving:
             log.warning(
                 "%s: counters start anew: those there are of another cgroup, of a version that "
@@ -90,9 +101,9 @@ def _describe(plan: Plan, options: Options) -> bytes:
 
 
 def _hold(plan: Plan, held: Descriptors) -> Holding:
-    links = {name: fd for name, fd in held.links.items() if not name.startswith(HOSTS)}
+    own = {name: fd for name, fd in held.links.items() if not name.startswith(HOSTS)}
     hosts = [fd for name, fd in held.links.items() if name.startswith(HOSTS)]
-    holding = Holding(plan, held._replace(links=links))
+    holding = Holding(plan, held._replace(links=own))
     if hosts:
         holding.namespaces.keep(namespaces.own(), hosts)
     return holding
@@ -198,9 +209,27 @@ def _prepare(pins: Pins, loading: CoreObject, about: bytes) -> Descriptors:
     return held
 
 
-def _move(pins: Pins, plan: Plan, held: Descriptors) -> Holding:
+def _mend(generation: Generation, held: Descriptors, cgroup_fd: int) -> None:
+    """Attach again what somebody has detached from the cgroup; the link is another one then."""
+    for name, attach_type in links.severed(held.links).items():
+        fresh = generation.path / "link-new"
+        fresh.unlink(missing_ok=True)
+        try:
+            fd = bpf(LINK_CREATE, LinkCreate(held.programs[name], cgroup_fd, attach_type))
+        except OSError as error:
+            message = f"program {name}: {describe(error.errno or 0)}"
+            raise AttachError(message) from error
+        os.close(held.links[name])
+        held.links[name] = fd
+        pin(fd, fresh)
+        fresh.rename(generation.path / "links" / name)
+        log.warning("program %s: was detached by somebody; attached again", name)
+
+
+def _move(pins: Pins, loading: CoreObject, held: Descriptors) -> Holding:
     """Let the packets come to us, and add what the former generation has counted."""
-    about = pins.current.about
+    about, plan = pins.current.about, loading.plan
+    _mend(pins.next, held, loading.cgroup_fd)
     if about:
         log.info("%s: moving the totals of another version", pins.path)
         former = _understand(about, pins.current.open())
@@ -223,7 +252,9 @@ def _move(pins: Pins, plan: Plan, held: Descriptors) -> Holding:
 
 
 def _switch(pins: Pins, former: Descriptors, held: Descriptors) -> None:
-    for name in PACKETS:  # in one step each: no packet is counted twice, and none is missed
+    severed = links.severed(former.links)
+    # In one step each: no packet is counted twice, and none is missed.
+    for name in [name for name in PACKETS if name not in severed]:
         open_library().call(
             "bpf_link_update",
             former.links[name],

@@ -8,6 +8,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Final, Protocol
 
+from exporter.kernel import links
 from exporter.kernel.bpf_call import LINK_CREATE, bpf
 from exporter.kernel.libbpf import TcHook, TcOptions, describe
 
@@ -40,19 +41,6 @@ class LinkCreate(ctypes.Structure):
     )
 
 
-class LinkInfo(ctypes.Structure):
-    """struct bpf_link_info, with its member tcx."""
-
-    _fields_ = (
-        ("type", ctypes.c_uint32),
-        ("id", ctypes.c_uint32),
-        ("prog_id", ctypes.c_uint32),
-        ("_pad", ctypes.c_uint32),
-        ("ifindex", ctypes.c_uint32),
-        ("attach_type", ctypes.c_uint32),
-    )
-
-
 class Attached(Protocol):
     """What attach() returns."""
 
@@ -74,7 +62,7 @@ def attach(library: Libbpf, program: int, index: int, point: int) -> Attached:
         flags=BEFORE,
     )
     try:
-        return _Link(library, bpf(LINK_CREATE, request))
+        return _Link(bpf(LINK_CREATE, request))
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
@@ -84,18 +72,13 @@ def attach(library: Libbpf, program: int, index: int, point: int) -> Attached:
 class _Link:
     """Goes with the process."""
 
-    def __init__(self, library: Libbpf, fd: int) -> None:
-        self._library = library
+    def __init__(self, fd: int) -> None:
         self._fd = fd
 
     def is_there(self) -> bool:
         """Ask whose it is: without a device it is nobody's (kernel/bpf/tcx.c)."""
-        info = LinkInfo()
-        size = ctypes.c_uint32(ctypes.sizeof(info))
-        code = self._library.bpf_obj_get_info_by_fd(
-            self._fd, ctypes.byref(info), ctypes.byref(size)
-        )
-        return not code and bool(info.ifindex)
+        info = links.info(self._fd)
+        return info is not None and bool(info.place.tcx.ifindex)
 
     def close(self) -> None:
         os.close(self._fd)

@@ -130,6 +130,15 @@ class Router:
         return found
 
 
+SILENCE: Final = """
+table inet silence {
+    chain output {
+        type filter hook output priority 0
+        icmpv6 type mld2-listener-report drop
+    }
+}
+"""
+"""Which groups an address has joined is reported at any time (RFC 3810), from the address `::`."""
 FIELDS: Final = {"receive": "daddr", "transmit": "saddr"}
 PROTOCOLS: Final = {
     "tcp": "meta l4proto tcp",
@@ -201,6 +210,8 @@ def open_router(*, single_packets: bool = True) -> Iterator[Router]:
             Side(left, INSIDE, "192.0.2.2", "2001:db8:1::2", "192.0.2.1", "2001:db8:1::1"),
             Side(right, OUTSIDE, "203.0.113.2", "2001:db8:2::2", "203.0.113.1", "2001:db8:2::1"),
         )
+        for place in (own, left, right):
+            place.run("nft", "-f", "-", stdin=SILENCE)
         for setting in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
             own.set(setting, 1)
         for side in sides:

@@ -365,9 +365,10 @@ def _syn_flood(lab: Lab, family: int) -> Cast:
 
 
 def _size(lab: Lab) -> tuple[int, int]:
-    """Return how many TCP sockets are remembered, and how many tasks of the lab."""
-    mine = lab.cgroup.stat().st_ino
-    sockets = lab.tracer.settle().counts["tcp"]
+    """Return how many TCP sockets of the lab are remembered, and how many tasks."""
+    mine, places = lab.cgroup.stat().st_ino, {lab.left.namespace.inode, lab.right.namespace.inode}
+    walk = lab.tracer.settle(list_sockets=True)
+    sockets = sum(one.protocol == "tcp" and one.network_namespace in places for one in walk.sockets)
     return sockets, sum(task.cgroup_id == mine for task in lab.tracer.read().tasks)
 
 

@@ -80,6 +80,26 @@ def test_pause(lab: Lab, successor: Options) -> None:
     assert (ended.outcome, ended.sockets, ended.threads) == ("exit", 1, 1)
 
 
+@pytest.mark.parametrize("program", ["count_receive", "count_transmit"])
+def test_severed(lab: Lab, successor: Options, program: str) -> None:
+    """What an administrator has detached, pinned or not, is attached again by the next."""
+    start = lab.read()
+    before = _send(lab, 23)
+    attachments.sever(os.getpid(), program)
+    lab.tracer.close()
+    lab.trace(successor)
+    assert {status.attached for status in lab.tracer.programs() if status.name == program} == {True}
+    after = _send(lab, 19)
+    lab.tracer.close()
+    lab.trace(successor)  # and it is what the one after it finds
+    last = _send(lab, 13)
+
+    passed = lab.since(start)
+    passed.assert_law("udp")
+    for pid, datagrams in ((before, 23), (after, 19), (last, 13)):
+        assert readable(passed.processes[pid]) == _sent(datagrams)
+
+
 def test_under_load(lab: Lab, successor: Options) -> None:
     """Programs change places while packets pass: each is counted once."""
     start = lab.read()

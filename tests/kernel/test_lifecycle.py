@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,10 @@ import pytest
 from exporter.kernel.choice import open_tracer
 from exporter.kernel.core_object import Options
 from tests import needs, workload
-from tests.kernel.lab import cgroup_root
+from tests.e2e import attachments
+from tests.kernel.lab import cgroup_root, readable
 from tests.network import run_json
-from tests.workload import Process, wait_until
+from tests.workload import CLOSED_PORT, Process, wait_until
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -131,3 +133,20 @@ def test_two_tracers(lab: Lab) -> None:
         seen.assert_carried(client, lab.left, "tcp")
         seen.assert_carried(server, lab.right, "tcp")
     assert passed.processes == twin_passed.processes
+
+
+@pytest.mark.parametrize("program", ["count_receive", "count_transmit"])
+def test_severed(lab: Lab, caplog: pytest.LogCaptureFixture, program: str) -> None:
+    """A program that an administrator detaches is told as such, once in the log; no other is."""
+    before = {status.name for status in lab.tracer.programs() if status.attached}
+    sender = lab.start(workload.send_udp, lab.right.ipv4, CLOSED_PORT, 23, 101, at=lab.left)
+    sender.wait()
+    attachments.sever(os.getpid(), program)
+    for _ in range(3):
+        lab.tracer.tend()
+        now = {status.name for status in lab.tracer.programs() if status.attached}
+        assert before - now == {program}
+    (said,) = (record.message for record in caplog.records if record.levelname == "ERROR")
+    assert said == f"program {program}: detached by somebody; attached again by a restart"
+    counted = [task.counters for task in lab.tracer.read().tasks if task.pid == sender.pid]
+    assert readable(counted[0]) == {"udp transmit": (23, 23 * 129)}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from pathlib import Path
@@ -39,9 +40,12 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _filters() -> set[str]:
     """Return how our threads are filtered (proc_pid_status(5), Seccomp_filters)."""
-    found = [task / "status" for task in Path("/proc/self/task").iterdir()]
-    texts = (status.read_text() for status in found if status.exists())
-    return {text.partition("Seccomp_filters:")[2].split()[0] for text in texts}
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            text = (task / "status").read_text()
+            found.add(text.partition("Seccomp_filters:")[2].split()[0])
+    return found
 
 
 @pytest.mark.parametrize("lacking", [(), (Capability.CAP_SYS_ADMIN,)], ids=["root", "less"])

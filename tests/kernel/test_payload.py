@@ -111,6 +111,7 @@ def test_payload_of_living(lab: Lab, family: int) -> None:
 def test_retransmissions(lab: Lab, family: int) -> None:
     """Lost segments are sent again: packets of the layer below, and no payload."""
     lab.right.namespace.run("nft", "-f", "-", stdin=LOSSY)
+    lab.left.send_again_after(200)
     start = lab.read()
     client, server = _run(lab, family, tcp.pour, SIZE, serves=(tcp.drain, SIZE))
     passed = lab.since(start)

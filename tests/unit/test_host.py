@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
 
+from exporter.errors import MissingCapabilityError
 from exporter.kernel import host
 
 if TYPE_CHECKING:
@@ -35,6 +38,32 @@ def test_effective_capabilities(tmp_path: Path) -> None:
     status = tmp_path / "status"
     status.write_text("Name:\tx\nCapPrm:\tffff\nCapEff:\t000001c000001000\nCapBnd:\t0\n")
     assert host.effective_capabilities(status) == 0x1C000001000
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.EPERM, "EPERM"),
+        (errno.ENOSYS, "ENOSYS"),
+        (errno.EINVAL, None),  # the kernel itself: it knows no such command
+    ],
+)
+def test_a_filter_of_system_calls(
+    code: int, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has all capabilities and may not call bpf(2) is told so, not that one is missing."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(code, "")
+
+    monkeypatch.setattr(host, "bpf", refuse)
+    monkeypatch.setattr(host, "missing_capabilities", lambda **_: [])
+    with (
+        pytest.raises(MissingCapabilityError, match=rf"bpf\(2\) is refused \({said}\)")
+        if said
+        else contextlib.nullcontext()
+    ):
+        host.require_capabilities("a test")
 
 
 @pytest.mark.parametrize(
