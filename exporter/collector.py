@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One scrape: settle, read, attribute, families, exposition; each timed, each failing alone."""
+"""One scrape: settle, read, attribute, families, exposition; each timed, each failing alone.
+
+Scrapes that come together share the reading, and those that ask for the same the exposition.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +12,24 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.exposition import generate_latest
-from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
-from prometheus_client.registry import Collector as RegistryCollector
+from prometheus_client import ProcessCollector
 
 from exporter import metrics, procfs
 from exporter.attribution import memory
 from exporter.attribution.bounds import Bounds
 from exporter.errors import KernelError, NetatopError
+from exporter.exposition.renderer import Renderer
+from exporter.exposition.rendering import EVERYTHING, Rendering, Scrape
 from exporter.model import LIFE_EVENTS, WIDTH
+from exporter.rounds import Rounds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from prometheus_client import Metric
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from exporter.attribution.ledger import Ledger
     from exporter.attribution.namer import Namer
     from exporter.config.settings import Settings
+    from exporter.exposition.table import Families
     from exporter.kernel.tracer import Tracer
     from exporter.model import (
         Connection,
@@ -61,6 +63,47 @@ class Connections(NamedTuple):
     forwarded: tuple[Connection, ...]
 
 
+class Reading(NamedTuple):
+    """What a round of scrapes has in common; None where a stage has failed."""
+
+    walk: SocketWalk | None
+    snapshot: Snapshot | None
+    report: Report | None
+    programs: Sequence[ProgramStatus] = ()
+
+
+class Answers(NamedTuple):
+    """What a round of scrapes was answered."""
+
+    report: Report | None
+    renderings: Mapping[Scrape, Rendering | None]
+
+
+class Health(NamedTuple):
+    """What whoever looks after a service wants to know at a glance."""
+
+    attached: int
+    """Programs; of those that do the same for different kernels, one."""
+    lost: Mapping[tuple[str, str], int]
+    """By (object, reason); nothing that is 0."""
+    failed: tuple[str, ...]
+    """Stages of the last scrape."""
+    configured: bool
+    """The configuration file was good when it was read last."""
+
+    def __str__(self) -> str:
+        """Return it as a line."""
+        lost = ", ".join(f"{n} {thing} ({why})" for (thing, why), n in sorted(self.lost.items()))
+        return "; ".join(
+            (
+                f"{self.attached} programs attached",
+                f"lost: {lost or 'nothing'}",
+                *(f"failed: {stage}" for stage in self.failed),
+                *(() if self.configured else ("the new configuration was refused: see the log",)),
+            )
+        )
+
+
 class Collector:
     """Calls tracer, ledger and metrics in this order. Safe for threads."""
 
@@ -85,19 +128,12 @@ class Collector:
         self._booted_at = procfs.booted_at()
         """Once: a clock that is put right must not change labels."""
         self._own_process = ProcessCollector(registry=None)
+        self._renderer = Renderer()
+        self._rounds: Rounds[Scrape | None, Answers] = Rounds(self._lock, self._answer)
 
-    def expose(self, openmetrics: bool = False, client: str = "") -> bytes:  # noqa: FBT001, FBT002
-        """Scrape and return the exposition: text 0.0.4, or OpenMetrics 1.0; empty if it failed.
-
-        client: who scrapes; what one has seen has nothing to do with what another has.
-        """
-        render = generate_openmetrics if openmetrics else generate_latest
-        with self._lock:
-            if self._closed:
-                return b""
-            registry = CollectorRegistry()
-            registry.register(_Ready(self._collect(client)))
-            return self._stage("exposition", lambda: render(registry)) or b""
+    def expose(self, scrape: Scrape = EVERYTHING) -> Rendering | None:
+        """Return the exposition of this moment; None if it failed or all is over."""
+        return self._rounds.ask(scrape).renderings.get(scrape)
 
     def keep_up(self, seconds: float) -> None:
         """Account for finished tasks if no scrape has done so for this long.
@@ -108,10 +144,23 @@ class Collector:
             if not self._closed and time.monotonic() - self._attributed_at >= seconds:
                 self._attribute(*self._read())
 
+    def health(self) -> Health | None:
+        """Say how it goes, by a look of its own; None as `report`."""
+        with self._lock:
+            if self._closed:
+                return None
+            _, snapshot = self._read()
+            programs = self._stage("programs", self._tracer.programs) or ()
+            return Health(
+                attached=sum(program.attached for program in programs),
+                lost={of: n for of, n in snapshot.lost.items() if n} if snapshot else {},
+                failed=tuple(stage.name for stage in self._stages.values() if not stage.success),
+                configured=self.reload is None or self.reload.success,
+            )
+
     def report(self) -> Report | None:
         """Read and attribute; None if that fails or all is over."""
-        with self._lock:
-            return None if self._closed else self._attribute(*self._read())
+        return self._rounds.ask(None).report
 
     def connections(self, wanted: Network | None) -> Connections | None:
         """Read, attribute, and list connections; None as `report`.
@@ -141,47 +190,58 @@ class Collector:
             self._bounds.limits = settings.series_limits
             self._ledger.namer = namer
             self._ledger.max_groups = settings.limits.groups
+            self._renderer = Renderer()  # without the labels of what is not shown any more
 
     def close(self) -> None:
         """Wait for a scrape in progress and answer no more: the tracer may be closed then."""
         with self._listing, self._lock:
             self._closed = True
 
-    def _collect(self, client: str) -> list[Metric]:
+    def _answer(self, questions: Collection[Scrape | None]) -> Answers:
+        """Read once, and render what each wants; None wants the report only."""
+        if self._closed:
+            return Answers(None, {})
         walk, snapshot = self._read()
-        report = self._attribute(walk, snapshot)
-        programs = self._stage("programs", self._tracer.programs) or ()
-        found = self._stage(
-            "families", lambda: self._families(report, snapshot, walk, programs, client)
+        reading = Reading(walk, snapshot, self._attribute(walk, snapshot))
+        scrapes = [question for question in questions if question is not None]
+        if any("programs" in _wanted(scrape) for scrape in scrapes):
+            programs = self._stage("programs", self._tracer.programs) or ()
+            reading = reading._replace(programs=programs)
+        renderings = {scrape: self._render(reading, scrape) for scrape in scrapes}
+        return Answers(reading.report, renderings)
+
+    def _render(self, reading: Reading, scrape: Scrape) -> Rendering | None:
+        found = self._stage("families", lambda: self._families(reading, scrape)) or []
+        if "exporter" in _wanted(scrape):
+            found += self._own_families()
+        found += metrics.stage_families(self._stages.values())
+        return self._stage(
+            "exposition",
+            lambda: Rendering(self._renderer.render(found, openmetrics=scrape.openmetrics)),
         )
-        return [
-            *(found or ()),
-            *metrics.reload_families(self.reload),
-            *metrics.log_families(self.exit_log),
-            *metrics.build_families(self._build),
-            *metrics.stage_families(self._stages.values()),
-            *self._own_process.collect(),
-        ]
+
+    def _own_families(self) -> Iterator[Families]:
+        yield from metrics.reload_families(self.reload)
+        yield from metrics.log_families(self.exit_log)
+        yield from metrics.build_families(self._build)
+        yield from metrics.own_families(self._own_process.collect())
 
     def _read(self, *, list_sockets: bool = False) -> tuple[SocketWalk | None, Snapshot | None]:
         walk = self._stage("settle", lambda: self._tracer.settle(list_sockets=list_sockets))
         return walk, self._stage("read", self._tracer.read)
 
-    def _families(
-        self,
-        report: Report | None,
-        snapshot: Snapshot | None,
-        walk: SocketWalk | None,
-        programs: tuple[ProgramStatus, ...],
-        client: str,
-    ) -> list[Metric]:
-        """Return the families of one scrape: now it is decided who has series of his own."""
-        shown: Mapping[str, tuple[Member, ...]] = {}
-        if report and snapshot:
-            shown = self._bounds.choose(report, snapshot.now_ns, client)
-        found: list[Metric] = list(metrics.families(report, shown, snapshot, walk, programs))
-        if report:
-            found += metrics.information(self._describe(report, shown["process"][:-1]))
+    def _families(self, reading: Reading, scrape: Scrape) -> list[Families]:
+        """Return what one client wants: now it is decided who has series of his own."""
+        walk, snapshot, report, programs = reading
+        facts = metrics.Facts(report, snapshot, walk, programs)
+        wanted = _wanted(scrape)
+        kinds = {kind for collector, kind in metrics.MEMBERS.items() if collector in wanted}
+        if report and kinds:
+            shown = self._bounds.choose(report, report.now_ns, scrape.client, kinds)
+            described = self._describe(report, shown.get("process", ())[:-1])
+            facts = facts._replace(shown=shown, information=tuple(described))
+        found = list(metrics.families(facts, wanted))
+        if report and "exporter" in wanted:
             limits = {"group": self.settings.limits.groups, **self.settings.series_limits}
             more = WIDTH * sum(map(bool, self.settings.class_names))
             more += len(LIFE_EVENTS) if report.lives else 0
@@ -248,11 +308,6 @@ class Collector:
         return result
 
 
-class _Ready(RegistryCollector):
-    """Families that are there already, as prometheus_client wants them."""
-
-    def __init__(self, families: list[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> list[Metric]:
-        return self._families
+def _wanted(scrape: Scrape) -> Collection[str]:
+    """Return the collectors that a scrape is for."""
+    return scrape.collectors or metrics.COLLECTORS

@@ -7,7 +7,6 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from exporter import client
 from exporter.api.exits import PATH
 from exporter.errors import ServeError
 from exporter.model import PROTOCOLS
@@ -15,7 +14,7 @@ from exporter.model import PROTOCOLS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from exporter.config.flags import Address
+    from exporter.client import Client
 
 POLL_SECONDS: Final = 1.0
 HEADER: Final = (
@@ -24,13 +23,13 @@ HEADER: Final = (
 )
 
 
-def listing(address: Address, *, as_json: bool, follow: bool) -> Iterator[str]:
+def listing(client: Client, *, as_json: bool, follow: bool) -> Iterator[str]:
     """Yield a line for each finished process; with `follow` without end. Raises ServeError."""
     if not as_json:
         yield HEADER
     since = 0
     while True:
-        answer = _ask(address, since)
+        answer = _ask(client, since)
         found = answer["exits"]
         missed = found[0]["number"] - since if found and since else 0
         if missed > 0:
@@ -45,8 +44,8 @@ def listing(address: Address, *, as_json: bool, follow: bool) -> Iterator[str]:
         time.sleep(POLL_SECONDS)
 
 
-def _ask(address: Address, since: int) -> dict[str, Any]:
-    text = client.fetch(address, f"{PATH}?since={since}")
+def _ask(client: Client, since: int) -> dict[str, Any]:
+    text = client.fetch(f"{PATH}?since={since}")
     try:
         answer: dict[str, Any] = json.loads(text)
         answer["exits"], answer["next"]

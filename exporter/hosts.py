@@ -7,7 +7,6 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from exporter import client
 from exporter.api.connections import PATH as CONNECTIONS
 from exporter.api.hosts import PATH as HOSTS
 from exporter.errors import ServeError
@@ -16,7 +15,7 @@ from exporter.model import DIRECTIONS, PROTOCOLS, TRAFFIC, printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from exporter.config.flags import Address
+    from exporter.client import Client
     from exporter.model import Network
 
 HEADER: Final = (
@@ -33,9 +32,9 @@ CONNECTION: Final = (
 )
 
 
-def listing(address: Address, wanted: Network | None, *, as_json: bool) -> Iterator[str]:
+def listing(client: Client, wanted: Network | None, *, as_json: bool) -> Iterator[str]:
     """Yield a line for each address; of one alone, what it has used. Raises ServeError."""
-    found = _ask_hosts(address, wanted)
+    found = _ask_hosts(client, wanted)
     if as_json:
         yield from (json.dumps(host) for host in found)
     elif wanted and wanted.num_addresses == 1:
@@ -49,15 +48,15 @@ def listing(address: Address, wanted: Network | None, *, as_json: bool) -> Itera
         yield from map(_line, found)
 
 
-def count(address: Address, wanted: Network | None, *, as_json: bool) -> str:
+def count(client: Client, wanted: Network | None, *, as_json: bool) -> str:
     """Return how many addresses there are. Raises ServeError."""
-    number = len(_ask_hosts(address, wanted))
+    number = len(_ask_hosts(client, wanted))
     return json.dumps({"hosts": number}) if as_json else str(number)
 
 
-def connections(address: Address, wanted: Network, *, as_json: bool) -> Iterator[str]:
+def connections(client: Client, wanted: Network, *, as_json: bool) -> Iterator[str]:
     """Yield a line for each connection of an address. Raises ServeError."""
-    found = _ask(address, CONNECTIONS, wanted)["connections"]
+    found = _ask(client, CONNECTIONS, wanted)["connections"]
     if as_json:
         yield from (json.dumps(one) for one in found)
         return
@@ -65,8 +64,8 @@ def connections(address: Address, wanted: Network, *, as_json: bool) -> Iterator
     yield from map(_connection, found)
 
 
-def _ask_hosts(address: Address, wanted: Network | None) -> list[dict[str, Any]]:
-    answer = _ask(address, HOSTS, wanted)
+def _ask_hosts(client: Client, wanted: Network | None) -> list[dict[str, Any]]:
+    answer = _ask(client, HOSTS, wanted)
     if not answer["counted"]:
         message = (
             "this exporter does not count by IP address; start it with --collector.hosts, or with "
@@ -77,8 +76,8 @@ def _ask_hosts(address: Address, wanted: Network | None) -> list[dict[str, Any]]
     return sorted(found, key=lambda host: sum(map(sum, map(_numbers, _parts(host)))), reverse=True)
 
 
-def _ask(address: Address, path: str, wanted: Network | None) -> dict[str, Any]:
-    text = client.fetch(address, f"{path}?address={wanted}" if wanted else path)
+def _ask(client: Client, path: str, wanted: Network | None) -> dict[str, Any]:
+    text = client.fetch(f"{path}?address={wanted}" if wanted else path)
     try:
         answer: dict[str, Any] = json.loads(text)
         answer[path.rpartition("/")[2]]

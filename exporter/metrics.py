@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every metric: name, type, labels and help, in one place. Pure: a Report in, families out."""
+"""Every metric: name, type, labels and help, in one place. Pure: facts in, tables out."""
 
 from __future__ import annotations
 
 import itertools
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-)
-
+from exporter.exposition.family import Family
+from exporter.exposition.table import Histogram, Table
 from exporter.model import (
     DIRECTIONS,
     LIFE_EVENTS,
@@ -27,14 +24,15 @@ from exporter.model import (
     WIDTH,
     ZERO,
     Distribution,
-    TcpTraffic,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client import Metric
 
+    from exporter.exposition.labels import Labels
+    from exporter.exposition.table import Families, Row
     from exporter.model import (
         Counters,
         Group,
@@ -46,13 +44,29 @@ if TYPE_CHECKING:
         Traffic,
     )
 
-Family: TypeAlias = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
-Labels: TypeAlias = tuple[str, ...]
 Rows: TypeAlias = "Iterable[tuple[Labels, float]]"
 
 GROUP: Final = ("group", "container", "pod", "namespace")
 PAST: Final = {"receive": "Received", "transmit": "Transmitted"}
 LAYER: Final = "at the IP layer (IP header, transport header and payload; one per segment)"
+COLLECTORS: Final = (
+    "total",
+    "unidentified",
+    "groups",
+    "remotes",
+    "processes",
+    "threads",
+    "sockets",
+    "hosts",
+    "exits",
+    "lifecycle",
+    "tables",
+    "programs",
+    "exporter",
+)
+"""Parts of a scrape that can be asked for one by one: named as the flags that switch them on."""
+MEMBERS: Final = {"processes": "process", "threads": "thread", "sockets": "socket", "hosts": "host"}
+"""Of which kind the members are that a collector shows."""
 
 
 class Build(NamedTuple):
@@ -85,33 +99,27 @@ class Reload(NamedTuple):
     """When one last succeeded, since the epoch."""
 
 
-def families(
-    report: Report | None,
-    shown: Mapping[str, Sequence[Member]],
-    snapshot: Snapshot | None,
-    walk: SocketWalk | None,
-    programs: Iterable[ProgramStatus],
-) -> Iterator[Family]:
-    """Return all families that the available facts permit."""
-    if report is not None:
-        yield from _traffic_families(report)
-        yield from _exit_families(report)
-    yield from _member_families(shown)
-    if report is not None and "host" in shown:
-        yield _connections(report, shown["host"])
-    if walk is not None:
-        yield _gauge(
-            "sockets",
-            "Sockets of processes.",
-            ("protocol",),
-            (((protocol,), count) for protocol, count in walk.counts.items()),
-        )
-    if snapshot is not None:
-        yield from _table_families(snapshot)
-    yield from _program_families(programs)
+class Facts(NamedTuple):
+    """What a scrape knows; None where a stage has failed."""
+
+    report: Report | None = None
+    snapshot: Snapshot | None = None
+    walk: SocketWalk | None = None
+    programs: Sequence[ProgramStatus] = ()
+    shown: Mapping[str, Sequence[Member]] = MappingProxyType({})
+    """By kind: who has series of his own, for this client; the last of each is `other`."""
+    information: Sequence[Labels] = ()
+    """The wide labels of processes."""
 
 
-def build_families(build: Build) -> Iterator[Family]:
+def families(facts: Facts, wanted: Container[str] = COLLECTORS) -> Iterator[Families]:
+    """Return all families of these collectors that the facts permit."""
+    for name, collect in _OF_FACTS.items():
+        if name in wanted:
+            yield from collect(facts)
+
+
+def build_families(build: Build) -> Iterator[Families]:
     """Return the two info metrics."""
     yield _gauge(
         "build_info",
@@ -127,7 +135,7 @@ def build_families(build: Build) -> Iterator[Family]:
     )
 
 
-def reload_families(reload: Reload | None) -> Iterator[Family]:
+def reload_families(reload: Reload | None) -> Iterator[Families]:
     """Return what Prometheus says of its own configuration, under the same names."""
     if reload:
         yield _gauge(
@@ -158,7 +166,7 @@ class Log(Protocol):
         ...
 
 
-def log_families(log: Log | None) -> Iterator[Family]:
+def log_families(log: Log | None) -> Iterator[Families]:
     """Return how the log of finished processes fares."""
     if log:
         yield _counter(
@@ -176,7 +184,7 @@ def log_families(log: Log | None) -> Iterator[Family]:
         )
 
 
-def stage_families(stages: Iterable[Stage]) -> Iterator[Family]:
+def stage_families(stages: Iterable[Stage]) -> Iterator[Families]:
     """Return how each stage of the scrape went."""
     stages = tuple(stages)
     yield _gauge(
@@ -193,46 +201,59 @@ def stage_families(stages: Iterable[Stage]) -> Iterator[Family]:
     )
 
 
-def _traffic_families(report: Report) -> Iterator[Family]:
-    yield from _traffic("", "of this host", (), [((), report.total)])
-    yield from _traffic(
-        "unidentified_",
-        "that belong to no task, by reason",
-        ("reason",),
-        (((reason,), counters) for reason, counters in report.unidentified.items()),
-    )
-    yield from _traffic(
+def own_families(found: Iterable[Metric]) -> Iterator[Families]:
+    """Return what prometheus_client tells of the exporter's own process."""
+    for metric in found:
+        family = Family(metric.name, metric.type, metric.documentation)
+        yield Table((family,), (), [((), (sample.value,)) for sample in metric.samples])
+
+
+def _total(facts: Facts) -> Iterator[Families]:
+    if facts.report:
+        yield _traffic("", "of this host", (), [((), facts.report.total)])
+
+
+def _unidentified(facts: Facts) -> Iterator[Families]:
+    if facts.report:
+        yield _traffic(
+            "unidentified_",
+            "that belong to no task, by reason",
+            ("reason",),
+            (((reason,), counters) for reason, counters in facts.report.unidentified.items()),
+        )
+
+
+def _groups(facts: Facts) -> Iterator[Families]:
+    if not facts.report:
+        return
+    yield _traffic(
         "group_",
         "of all processes of a group, ended ones included",
         GROUP,
-        report.groups.items(),
+        facts.report.groups.items(),
     )
-    if report.remotes:
-        yield from _remote_families(report)
-    yield from _tcp("group", "of all processes of a group", GROUP, report.group_tcp.items())
+    yield _tcp("group", "of all processes of a group", GROUP, facts.report.group_tcp.items())
     yield _histogram(
         "group_tcp_round_trip_seconds",
         "Smoothed round-trip time of TCP connections of a group, one value each, when it ends.",
         tuple(bound / 1e6 for bound in ROUND_TRIP_BOUNDS_US),
         {
             group: Distribution(trips.counts, trips.sum_us / 1e6)
-            for group, trips in report.round_trips.items()
+            for group, trips in facts.report.round_trips.items()
         },
     )
 
 
-def _remote_families(report: Report) -> Iterator[Family]:
-    rows = [
-        ((*group, name), numbers)
-        for group, classes in report.remotes.items()
-        for name, numbers in classes.items()
-    ]
-    for number, (direction, unit) in enumerate((d, u) for d in DIRECTIONS for u in UNITS):
-        yield _counter(
-            f"group_remote_{direction}_{unit}",
-            f"{PAST[direction]} {unit} of a group, by class of the remote address, {LAYER}.",
+def _remotes(facts: Facts) -> Iterator[Families]:
+    if facts.report and facts.report.remotes:
+        yield Table(
+            _ways("group_remote_", "of a group, by class of the remote address", LAYER),
             (*GROUP, "remote"),
-            ((labels, numbers[number]) for labels, numbers in rows),
+            [
+                ((*group, name), numbers)
+                for group, classes in facts.report.remotes.items()
+                for name, numbers in classes.items()
+            ],
         )
 
 
@@ -252,29 +273,79 @@ NO_CONNECTIONS: Final = (0,) * len(PROTOCOLS)
 REST: Final = "`other` holds what no series of its own could show"
 
 
-def _member_families(shown: Mapping[str, Sequence[Member]]) -> Iterator[Family]:
-    """Return what processes, threads and sockets have used; of each kind the last is `other`."""
-    for kind, members in shown.items():
-        if kind == "process":
-            rows = [(m.labels, m.traffic) for m in members]
-            meaning = f"of one process; a pid that is used again starts anew; {REST}"
-            yield from _traffic("process_", meaning, PROCESS, rows, sparse=True)
-            yield from _tcp("process", f"of one process; {REST}", PROCESS, _tcp_rows(rows))
-        elif kind == "thread":
-            rows = [(m.labels, m.traffic) for m in members]
-            yield from _traffic("thread_", f"of one thread; {REST}", THREAD, rows, sparse=True)
-        elif kind == "host":
-            rows = [(m.labels, m.traffic) for m in members]
-            meaning = (
-                "of one IP address, as itself sees it: this host's own, or behind the device that "
-                f"is named; {REST}"
-            )
-            yield from _traffic("host_", meaning, HOST, rows, sparse=True)
-        else:
-            yield from _socket_families(members)
+def _processes(facts: Facts) -> Iterator[Families]:
+    """Return what processes have used, and what is known of them."""
+    if "process" in facts.shown:
+        members = facts.shown["process"]
+        meaning = f"of one process; a pid that is used again starts anew; {REST}"
+        yield _traffic("process_", meaning, PROCESS, _counters(members), sparse=True)
+        yield _tcp("process", f"of one process; {REST}", PROCESS, _payload(members))
+    if facts.report:
+        yield _gauge(
+            "process_info",
+            "What is known of a process that has series of its own; empty: nothing.",
+            INFORMATION,
+            ((values, 1) for values in facts.information),
+        )
 
 
-def _connections(report: Report, shown: Sequence[Member]) -> Family:
+INFORMATION: Final = (
+    "pid",
+    "process",
+    "exe",
+    "user",
+    "cgroup",
+    "unit",
+    "container",
+    "pod",
+    "namespace",
+    "start",
+)
+
+
+def _threads(facts: Facts) -> Iterator[Families]:
+    if "thread" in facts.shown:
+        members = facts.shown["thread"]
+        yield _traffic("thread_", f"of one thread; {REST}", THREAD, _counters(members), sparse=True)
+
+
+def _sockets(facts: Facts) -> Iterator[Families]:
+    """Return seven families: a socket has one protocol, which is among its labels."""
+    if "socket" not in facts.shown:
+        return
+    members = facts.shown["socket"]
+    yield Table(
+        _ways("socket_", "of one socket", f"{LAYER}; {REST}"),
+        SOCKET,
+        [
+            (_with_protocol(member.labels, protocol), part)
+            for member in members
+            for protocol, part in _parts(member.traffic)
+            if any(part) or member.labels[0] == OTHER.name
+        ],
+    )
+    rows = ((_with_protocol(labels, "tcp"), tcp) for labels, tcp in _payload(members))
+    yield _tcp("socket", f"of one socket; {REST}", SOCKET, rows)
+
+
+def _with_protocol(labels: Labels, protocol: str) -> Labels:
+    """Return the labels of a socket, or of those that are `other`, with this protocol."""
+    place = SOCKET.index("protocol")
+    return (*labels[:place], protocol, *labels[place + 1 :])
+
+
+def _hosts(facts: Facts) -> Iterator[Families]:
+    if facts.report and "host" in facts.shown:
+        members = facts.shown["host"]
+        meaning = (
+            "of one IP address, as itself sees it: this host's own, or behind the device that "
+            f"is named; {REST}"
+        )
+        yield _traffic("host_", meaning, HOST, _counters(members), sparse=True)
+        yield _connections(facts.report, members)
+
+
+def _connections(report: Report, shown: Sequence[Member]) -> Table:
     """Return how many each of these addresses has; the last is `other`."""
     there: dict[Labels, tuple[int, ...]] = {
         (host.address, host.device): host.connections for host in report.hosts
@@ -296,135 +367,16 @@ def _connections(report: Report, shown: Sequence[Member]) -> Family:
     )
 
 
-def information(rows: Iterable[Labels]) -> Iterator[Family]:
-    """Return the wide labels of processes, to be joined by `pid` and `process`."""
-    yield _gauge(
-        "process_info",
-        "What is known of a process that has series of its own; empty: nothing.",
-        INFORMATION,
-        ((row, 1) for row in rows),
-    )
-
-
-INFORMATION: Final = (
-    "pid",
-    "process",
-    "exe",
-    "user",
-    "cgroup",
-    "unit",
-    "container",
-    "pod",
-    "namespace",
-    "start",
-)
-
-
-def _traffic(
-    subject: str,
-    meaning: str,
-    labels: Labels,
-    rows: Iterable[tuple[Labels, Counters]],
-    *,
-    sparse: bool = False,
-) -> Iterator[CounterMetricFamily]:
-    """Return four families with `labels` and `protocol`; sparse: only protocols that were used.
-
-    All of them for `other`: what is added to a series that was not there before is not seen.
-    """
-    labels = (*labels, "protocol")
-    found = [
-        CounterMetricFamily(
-            f"netatop_{subject}{direction}_{unit}",
-            f"{PAST[direction]} {unit} {meaning}, {LAYER}.",
-            labels=labels,
-            unit=unit,
-        )
-        for direction in DIRECTIONS
-        for unit in UNITS
-    ]
-    for values, counters in rows:
-        for number, protocol in enumerate(PROTOCOLS):
-            part = counters[number * WIDTH : (number + 1) * WIDTH]
-            if any(part) or not sparse or values[0] == OTHER.name:
-                for family, value in zip(found, part, strict=True):
-                    _add(family, labels, (*values, protocol), value)
-    yield from found
-
-
-PAYLOAD: Final = (
-    "as TCP delivers it: another layer than the counters of packets and bytes, never to be added "
-    "to them"
-)
-
-
-def _tcp(
-    subject: str, meaning: str, labels: Labels, rows: Iterable[tuple[Labels, TcpTraffic]]
-) -> Iterator[CounterMetricFamily]:
-    """Return three families, without series for those that have not used TCP."""
-    used = [(values, tcp) for values, tcp in rows if any(tcp) or values[:1] == (OTHER.name,)]
-    for number, (name, text) in enumerate(
-        (
-            ("payload_receive_bytes", f"Payload that was received {meaning}, {PAYLOAD}."),
-            (
-                "payload_transmit_bytes",
-                f"Payload that the other side has acknowledged {meaning}, {PAYLOAD}.",
-            ),
-            ("retransmitted_packets", f"Segments sent again {meaning}."),
-        )
-    ):
-        yield _counter(
-            f"{subject}_tcp_{name}", text, labels, ((values, tcp[number]) for values, tcp in used)
-        )
-
-
-def _tcp_rows(rows: Iterable[tuple[Labels, Traffic]]) -> Iterator[tuple[Labels, TcpTraffic]]:
-    return ((labels, TcpTraffic(*traffic[len(ZERO) :])) for labels, traffic in rows)
-
-
-def _socket_families(members: Iterable[Member]) -> Iterator[Family]:
-    """Return seven families: a socket has one protocol, which is among its labels."""
-    parts: list[tuple[Labels, Counters]] = []
-    for labels, traffic, *_ in members:
-        for number, protocol in enumerate(PROTOCOLS):
-            part = traffic[number * WIDTH : (number + 1) * WIDTH]
-            if any(part) or labels[0] == OTHER.name:
-                parts.append((_with_protocol(labels, protocol), part))
-    for number, (direction, unit) in enumerate((d, u) for d in DIRECTIONS for u in UNITS):
-        yield _counter(
-            f"socket_{direction}_{unit}",
-            f"{PAST[direction]} {unit} of one socket, {LAYER}; {REST}.",
-            SOCKET,
-            ((labels, part[number]) for labels, part in parts),
-        )
-    rows = ((_with_protocol(labels, "tcp"), traffic) for labels, traffic, *_ in members)
-    yield from _tcp("socket", f"of one socket; {REST}", SOCKET, _tcp_rows(rows))
-
-
-def _with_protocol(labels: Labels, protocol: str) -> Labels:
-    """Return the labels of a socket, or of those that are `other`, with this protocol."""
-    place = SOCKET.index("protocol")
-    return (*labels[:place], protocol, *labels[place + 1 :])
-
-
-def _exit_families(report: Report) -> Iterator[Family]:
-    yield from _traffic(
+def _exits(facts: Facts) -> Iterator[Families]:
+    report = facts.report
+    if not report:
+        return
+    yield _traffic(
         "exited_",
         "that finished processes of a group had used",
         GROUP,
         report.exited.items(),
     )
-    if report.lives:
-        yield _counter(
-            "lifecycle_events",
-            "Events in the lives of processes and threads; an abort is an exit by a signal.",
-            (*GROUP, "event"),
-            (
-                ((*group, event), count)
-                for group, counts in report.lives.items()
-                for event, count in zip(LIFE_EVENTS, counts, strict=True)
-            ),
-        )
     groups = dict.fromkeys(group for group, _ in report.exits)
     yield _counter(
         "exited_processes",
@@ -460,28 +412,114 @@ def _exit_families(report: Report) -> Iterator[Family]:
         (),
         [((), report.exit_list_evicted)],
     )
+
+
+def _lifecycle(facts: Facts) -> Iterator[Families]:
+    if facts.report and facts.report.lives:
+        yield _counter(
+            "lifecycle_events",
+            "Events in the lives of processes and threads; an abort is an exit by a signal.",
+            (*GROUP, "event"),
+            (
+                ((*group, event), count)
+                for group, counts in facts.report.lives.items()
+                for event, count in zip(LIFE_EVENTS, counts, strict=True)
+            ),
+        )
+
+
+def _tables(facts: Facts) -> Iterator[Families]:
+    if facts.report:
+        yield _gauge(
+            "tasks",
+            "Records of tasks that have used the network, finished ones included.",
+            ("kind",),
+            (((kind,), count) for kind, count in facts.report.tasks.items()),
+        )
+    if facts.walk:
+        yield _gauge(
+            "sockets",
+            "Sockets of processes.",
+            ("protocol",),
+            (((protocol,), count) for protocol, count in facts.walk.counts.items()),
+        )
+    if facts.snapshot:
+        yield _counter(
+            "lost",
+            "What could not be stored, or a kernel program that could not run.",
+            ("object", "reason"),
+            facts.snapshot.lost.items(),
+        )
+        yield _gauge(
+            "map_entries",
+            "Entries of a kernel table.",
+            ("map",),
+            (((table.name,), table.entries) for table in facts.snapshot.tables),
+        )
+        yield _gauge(
+            "map_capacity",
+            "Entries that a kernel table can hold.",
+            ("map",),
+            (((table.name,), table.capacity) for table in facts.snapshot.tables),
+        )
+
+
+def _programs(facts: Facts) -> Iterator[Families]:
+    programs, labels = facts.programs, ("program", "hook")
     yield _gauge(
-        "tasks",
-        "Records of tasks that have used the network, finished ones included.",
-        ("kind",),
-        (((kind,), count) for kind, count in report.tasks.items()),
+        "program_attached",
+        "Whether a kernel program is attached, as the kernel says.",
+        labels,
+        (((p.name, p.hook), int(p.attached)) for p in programs),
     )
+    if any(p.runs for p in programs):  # the kernel's statistics are on
+        yield _counter(
+            "program_run_seconds",
+            "Time that a kernel program has run.",
+            labels,
+            (((p.name, p.hook), p.run_time_ns / 1e9) for p in programs),
+        )
+        yield _counter(
+            "program_runs",
+            "Runs of a kernel program.",
+            labels,
+            (((p.name, p.hook), p.runs) for p in programs),
+        )
+
+
+_OF_FACTS: Final[Mapping[str, Callable[[Facts], Iterator[Families]]]] = MappingProxyType(
+    {
+        "total": _total,
+        "unidentified": _unidentified,
+        "groups": _groups,
+        "remotes": _remotes,
+        "processes": _processes,
+        "threads": _threads,
+        "sockets": _sockets,
+        "hosts": _hosts,
+        "exits": _exits,
+        "lifecycle": _lifecycle,
+        "tables": _tables,
+        "programs": _programs,
+    }
+)
+"""By collector: all but `exporter`, which tells of itself."""
 
 
 def bound_families(
-    families: Iterable[Metric], limits: Mapping[str, int], more: int = 0
-) -> Iterator[Family]:
-    """Return how many series each kind has among these families, and how many it may have.
+    tables: Iterable[Families], limits: Mapping[str, int], more: int = 0
+) -> Iterator[Families]:
+    """Return how many series each kind has in these tables, and how many it may have.
 
     more: series that a group may have beside those of every configuration.
     """
     each = {**EACH, "group": EACH["group"] + more}
     series = dict.fromkeys(limits, 0)
-    for family in families:
-        kind = family.name.removeprefix("netatop_").partition("_")[0]
+    for table in tables:
+        kind = table.families[0].name.removeprefix("netatop_").partition("_")[0]
         kind = "group" if kind in {"exited", "lifecycle"} else kind
         if kind in series:
-            series[kind] += len(family.samples)
+            series[kind] += table.series
     yield _gauge(
         "series",
         "Series of a kind in this scrape.",
@@ -512,83 +550,109 @@ OF_OTHER: Final = {"process": len(NO_TRAFFIC), "socket": len(NO_TRAFFIC)}
 """Series of `other`, where they are not as many as those of a member."""
 
 
-def _table_families(snapshot: Snapshot) -> Iterator[Family]:
-    yield _counter(
-        "lost",
-        "What could not be stored, or a kernel program that could not run.",
-        ("object", "reason"),
-        snapshot.lost.items(),
-    )
-    yield _gauge(
-        "map_entries",
-        "Entries of a kernel table.",
-        ("map",),
-        (((table.name,), table.entries) for table in snapshot.tables),
-    )
-    yield _gauge(
-        "map_capacity",
-        "Entries that a kernel table can hold.",
-        ("map",),
-        (((table.name,), table.capacity) for table in snapshot.tables),
+def _ways(subject: str, meaning: str, layer: str = LAYER) -> tuple[Family, ...]:
+    """Return four families: packets and bytes, received and transmitted."""
+    return tuple(
+        Family(
+            f"netatop_{subject}{direction}_{unit}",
+            "counter",
+            f"{PAST[direction]} {unit} {meaning}, {layer}.",
+        )
+        for direction in DIRECTIONS
+        for unit in UNITS
     )
 
 
-def _program_families(programs: Iterable[ProgramStatus]) -> Iterator[Family]:
-    programs = tuple(programs)
-    labels = ("program", "hook")
-    yield _gauge(
-        "program_attached",
-        "Whether a kernel program is attached.",
+def _traffic(
+    subject: str,
+    meaning: str,
+    labels: Labels,
+    rows: Iterable[tuple[Labels, Counters]],
+    *,
+    sparse: bool = False,
+) -> Table:
+    """Return four families with `labels` and `protocol`; sparse: only protocols that were used.
+
+    All of them for `other`: what is added to a series that was not there before is not seen.
+    """
+    return Table(
+        _ways(subject, meaning),
+        (*labels, "protocol"),
+        [
+            ((*values, protocol), part)
+            for values, counters in rows
+            for protocol, part in _parts(counters)
+            if any(part) or not sparse or values[0] == OTHER.name
+        ],
+    )
+
+
+def _parts(counters: Counters) -> Iterator[tuple[str, Counters]]:
+    """Yield the numbers of each protocol."""
+    for protocol, place in _PLACES:
+        yield protocol, counters[place]
+
+
+_PLACES: Final = tuple(
+    (protocol, slice(number * WIDTH, (number + 1) * WIDTH))
+    for number, protocol in enumerate(PROTOCOLS)
+)
+PAYLOAD: Final = (
+    "as TCP delivers it: another layer than the counters of packets and bytes, never to be added "
+    "to them"
+)
+
+
+def _tcp(subject: str, meaning: str, labels: Labels, rows: Iterable[Row]) -> Table:
+    """Return three families, without series for those that have not used TCP."""
+    return Table(
+        tuple(
+            Family(f"netatop_{subject}_tcp_{name}", "counter", text)
+            for name, text in (
+                ("payload_receive_bytes", f"Payload that was received {meaning}, {PAYLOAD}."),
+                (
+                    "payload_transmit_bytes",
+                    f"Payload that the other side has acknowledged {meaning}, {PAYLOAD}.",
+                ),
+                ("retransmitted_packets", f"Segments sent again {meaning}."),
+            )
+        ),
         labels,
-        (((p.name, p.hook), int(p.attached)) for p in programs),
+        [(values, tcp) for values, tcp in rows if any(tcp) or values[:1] == (OTHER.name,)],
     )
-    if any(p.runs for p in programs):  # the kernel's statistics are on
-        yield _counter(
-            "program_run_seconds",
-            "Time that a kernel program has run.",
-            labels,
-            (((p.name, p.hook), p.run_time_ns / 1e9) for p in programs),
-        )
-        yield _counter(
-            "program_runs",
-            "Runs of a kernel program.",
-            labels,
-            (((p.name, p.hook), p.runs) for p in programs),
-        )
 
 
-def _counter(name: str, text: str, labels: Labels, rows: Rows) -> CounterMetricFamily:
-    family = CounterMetricFamily(f"netatop_{name}", text, labels=labels)
-    for values, value in rows:
-        _add(family, labels, values, value)
-    return family
+def _counters(members: Iterable[Member]) -> Iterator[tuple[Labels, Counters]]:
+    return ((member.labels, member.traffic) for member in members)
+
+
+def _payload(members: Iterable[Member]) -> Iterator[tuple[Labels, Traffic]]:
+    return ((member.labels, member.traffic[len(ZERO) :]) for member in members)
+
+
+def _counter(name: str, text: str, labels: Labels, rows: Rows) -> Table:
+    return _single(Family(f"netatop_{name}", "counter", text), labels, rows)
+
+
+def _gauge(name: str, text: str, labels: Labels, rows: Rows) -> Table:
+    return _single(Family(f"netatop_{name}", "gauge", text), labels, rows)
+
+
+def _single(family: Family, labels: Labels, rows: Rows) -> Table:
+    return Table((family,), labels, [(values, (value,)) for values, value in rows])
 
 
 def _histogram(
-    name: str, text: str, bounds: Iterable[float], found: Mapping[Group, Distribution]
-) -> HistogramMetricFamily:
+    name: str, text: str, bounds: tuple[float, ...], found: Mapping[Group, Distribution]
+) -> Histogram:
     """Return a histogram by group; groups without a value have no series."""
-    family = HistogramMetricFamily(f"netatop_{name}", text, labels=GROUP)
-    edges = [*map(str, map(float, bounds)), "+Inf"]
-    for group, (counts, total) in found.items():
-        if any(counts):
-            buckets = zip(edges, itertools.accumulate(counts), strict=True)
-            family.add_metric(group, list(buckets), total)
-    return family
-
-
-def _gauge(name: str, text: str, labels: Labels, rows: Rows) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(f"netatop_{name}", text, labels=labels)
-    for values, value in rows:
-        _add(family, labels, values, value)
-    return family
-
-
-def _add(
-    family: CounterMetricFamily | GaugeMetricFamily, labels: Labels, values: Labels, value: float
-) -> None:
-    """Add a sample; the library itself would drop labels that have no value without a word."""
-    if len(values) != len(labels):
-        message = f"{family.name}: {len(values)} label values for the labels {labels}"
-        raise ValueError(message)
-    family.add_metric(values, value)
+    return Histogram(
+        Family(f"netatop_{name}", "histogram", text),
+        GROUP,
+        bounds,
+        [
+            (group, (*itertools.accumulate(counts), sum(counts), total))
+            for group, (counts, total) in found.items()
+            if any(counts)
+        ],
+    )

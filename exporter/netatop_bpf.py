@@ -7,12 +7,10 @@ used the network, then one of zeros. It may ask again on the same connection.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import socket
 import socketserver
-import stat
 import struct
 import sys
 import threading
@@ -21,6 +19,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.errors import ServeError
+from exporter.listeners import make_way, remove
 from exporter.netpertask import RECORD, record
 from exporter.procfs import booted_at
 
@@ -64,7 +63,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self._clients: Counter[int] = Counter()
         """By user."""
         try:
-            _make_way(path)
+            make_way(path, "--compat.netatop-bpf")
             super().__init__(path, Client)
             self._inode = os.stat(path).st_ino  # noqa: PTH116 (a name as it was given)
             os.chmod(path, MODE)  # noqa: PTH101
@@ -85,9 +84,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         """Answer no more and remove the file, unless another one has put his there."""
         self.shutdown()
         self.server_close()
-        with contextlib.suppress(OSError):
-            if os.stat(self._path).st_ino == self._inode:  # noqa: PTH116
-                os.unlink(self._path)  # noqa: PTH108
+        remove(self._path, self._inode)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread of its own, or hang up if there are too many."""
@@ -195,31 +192,3 @@ def _user(client: socket.socket) -> int:
     raw = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
     _, user, _ = CREDENTIALS.unpack(raw)
     return int(user)
-
-
-def _make_way(path: str) -> None:
-    """Remove a socket that nobody listens on. Raises OSError; ServeError if somebody does."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        message = (
-            f"--compat.netatop-bpf: {path}: found a file that is no socket; accepted is a name "
-            "that is free, or a socket that is left over"
-        )
-        raise ServeError(message)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)  # noqa: PTH108
-            return
-        except BlockingIOError:
-            pass  # somebody listens, and many wait
-    message = (
-        f"--compat.netatop-bpf: {path}: another program answers there; accepted is one: stop "
-        "netatop-bpf or the other exporter, or choose another path with --compat.netatop-bpf=PATH"
-    )
-    raise ServeError(message)

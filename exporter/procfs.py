@@ -32,6 +32,9 @@ SYSTEMD: Final = "name=systemd"
 START_FIELD: Final = 19
 """Of /proc/PID/stat, after the command's closing bracket (proc_pid_stat(5): 22, counted from 1)."""
 
+HOST_PIDS: Final = 0xEFFFFFFC
+"""The number of the host's PID namespace (include/linux/proc_ns.h, PROC_PID_INIT_INO)."""
+
 
 def executable(pid: int, start_ns: int, root: Path = PROC) -> str:
     """Return the path of a process's executable as it sees it; empty if that can't be known.
@@ -109,6 +112,19 @@ def user(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def is_own(pid: int, start_ns: int, name: str, root: Path = PROC) -> bool:
+    """Tell whether a process is the calling one.
+
+    In a PID namespace the kernel side has another number for us: there it is also who has our name
+    and started in the same hundredth of a second.
+    """
+    if pid == os.getpid() or (root / "self/ns/pid").stat().st_ino == HOST_PIDS:
+        return pid == os.getpid()
+    fields = (root / "self/stat").read_bytes().rpartition(b")")[2].split()
+    own_name = (root / "self/comm").read_text(errors="replace").removesuffix("\n")
+    return int(fields[START_FIELD]) == start_ns // TICK_NS and printable(own_name) == name
 
 
 def has_legacy_cgroups(path: Path = PROC / "self" / "cgroup") -> bool:

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from exporter import model
+from exporter import model, procfs
 from exporter.errors import NetatopError
 
 if TYPE_CHECKING:
@@ -59,8 +58,12 @@ def run(tracer: Tracer) -> Verdict:
 def _own(tracer: Tracer) -> tuple[Counters, int]:
     """Return what this process has used, and how many tasks found no room. Raises KernelError."""
     tracer.settle()
-    snapshot, pid = tracer.read(), os.getpid()
-    own = [task for task in snapshot.tasks if task.is_process and task.pid == pid]
+    snapshot = tracer.read()
+    own = [
+        task
+        for task in snapshot.tasks
+        if task.is_process and procfs.is_own(task.pid, task.start_ns, task.name)
+    ]
     newest = max(own, key=lambda task: task.start_ns, default=None)
     lost = sum(count for (thing, _), count in snapshot.lost.items() if thing == "task")
     return newest.counters if newest else model.ZERO, lost

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from exporter import client
 from exporter.api.exits import PATH, signal_name
 from exporter.errors import ProcessError, ServeError
 from exporter.kernel.watcher import Filter, Watcher
@@ -19,7 +18,7 @@ from exporter.procfs import booted_at, user
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from exporter.config.flags import Address
+    from exporter.client import Client
     from exporter.model import LifeEvent
 
 POLL_SECONDS: Final = 0.5
@@ -32,9 +31,9 @@ HEADER: Final = (
 )
 
 
-def events(chosen: Filter, address: Address, *, as_json: bool) -> Iterator[str]:
+def events(chosen: Filter, client: Client, *, as_json: bool) -> Iterator[str]:
     """Yield a line for each event, without end. Raises KernelError."""
-    exits = _Exits(address)
+    exits = _Exits(client)
     missed = 0
     with Watcher(chosen, descendants(chosen.pid) if chosen.tree else ()) as watcher:
         booted = booted_at()
@@ -118,8 +117,8 @@ def _may_know(pid: int) -> bool:
 class _Exits:
     """What finished processes have used, if an exporter runs on this host."""
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
+    def __init__(self, client: Client) -> None:
+        self._client = client
         self._since = self._ask(0)[1]
 
     def of(self, found: Iterable[LifeEvent]) -> dict[tuple[int, int], dict[str, Any]]:
@@ -138,7 +137,7 @@ class _Exits:
 
     def _ask(self, since: int) -> tuple[list[dict[str, Any]], int | None]:
         try:
-            answer = json.loads(client.fetch(self._address, f"{PATH}?since={since}"))
+            answer = json.loads(self._client.fetch(f"{PATH}?since={since}"))
             return answer["exits"], answer["next"]
         except (ServeError, ValueError, KeyError, TypeError):
             return [], None  # there is none, or no more

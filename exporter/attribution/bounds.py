@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from exporter.model import KINDS, NO_TRAFFIC, OTHER, PROTOCOLS, ZERO, Member, add, subtract
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from exporter.model import Report, Traffic
 
@@ -60,9 +60,12 @@ class Bounds:
                 views[kind].follow(there)
 
     def choose(
-        self, report: Report, now_ns: int, client: str = ""
+        self, report: Report, now_ns: int, client: str = "", kinds: Container[str] = KINDS
     ) -> Mapping[str, tuple[Member, ...]]:
-        """Return who is exposed to a client now, by kind; the last of each is `other`."""
+        """Return who is exposed to a client now, by kind; the last of each is `other`.
+
+        kinds: those that the client wants; the others stay for it as they were.
+        """
         views = self._views.setdefault(client, {kind: View(WIDTHS[kind]) for kind in KINDS})
         self._visits[client] += 1
         self._seen_ns[client] = now_ns
@@ -70,6 +73,8 @@ class Bounds:
             self._forget_one(client, now_ns)
         exposed = {}
         for kind, limit in self.limits.items():
+            if kind not in kinds:
+                continue
             there = {member.labels: member for member in report.members[kind]}
             chosen = self._rankings[kind].choose(there, limit, now_ns)
             exposed[kind] = views[kind].expose(chosen, there, report.whole[kind], limit)
@@ -160,7 +165,9 @@ class View:
             unseen = subtract(whole, self._whole)
             for member in exposed:
                 before = self._shown.get(member.labels)
-                if before and before.is_counted and member.is_counted:
+                if before is None or before.traffic == member.traffic:
+                    continue
+                if before.is_counted and member.is_counted:
                     unseen = subtract(unseen, increment(before.traffic, member.traffic))
             grown = tuple(max(number, 0) for number in add(unseen, self._owed))
             self._owed = tuple(min(number, 0) for number in unseen)

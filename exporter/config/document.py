@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration file: YAML in, Settings out, or every mistake that is in it."""
+"""A configuration file: YAML in, typed settings out, or every mistake that is in it."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import yaml
 
 from exporter.config.kinds import Problem, Problems, Section, visible
 from exporter.config.settings import Settings
 from exporter.errors import ConfigError
+
+T = TypeVar("T")
 
 LIMIT_BYTES: Final = 1 << 18
 ROOT: Final = Section(Settings)
@@ -30,28 +32,38 @@ class _Loader(yaml.SafeLoader):
 
 
 def load(path: str) -> Settings:
-    """Read a file. Raises ConfigError, with a line for each mistake."""
+    """Read the exporter's own file. Raises ConfigError, with a line for each mistake."""
+    return read(path, ROOT)
+
+
+def read(path: str, root: Section[T]) -> T:
+    """Read a file of any kind. Raises ConfigError, with a line for each mistake."""
     try:
         with Path(path).open("rb") as file:
             data = file.read(LIMIT_BYTES + 1)
     except OSError as error:
         message = f"{path}: {error.strerror}; accepted is a configuration file that can be read"
         raise ConfigError(message) from error
-    return parse(data, path)
+    return interpret(data, path, root)
 
 
 def parse(data: bytes, name: str) -> Settings:
+    """Read what the exporter's own file holds. Raises ConfigError."""
+    return interpret(data, name, ROOT)
+
+
+def interpret(data: bytes, name: str, root: Section[T]) -> T:
     """Read what a file holds; an empty one is all defaults. Raises ConfigError."""
     problems = Problems()
-    settings: Settings | None = None
-    root = _compose(data, problems)
-    if root is not None and (root.value or not isinstance(root, yaml.ScalarNode)):
-        settings = ROOT.read(root, (), problems)
+    settings: T | None = None
+    node = _compose(data, problems)
+    if node is not None and (node.value or not isinstance(node, yaml.ScalarNode)):
+        settings = root.read(node, (), problems)
     if problems:
         raise ConfigError(
             "\n".join(f"{name}:{problem}" for problem in sorted(problems, key=lambda p: p[:2]))
         )
-    return settings or Settings()
+    return root.make() if settings is None else settings
 
 
 def schema() -> str:

@@ -14,14 +14,20 @@ DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 10048
 DEFAULT_ADDRESS: Final = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
 RESERVED: Final = (
-    *("/healthz", "/readyz", "/-/reload"),
+    *("/healthz", "/readyz", "/-/healthy", "/-/ready", "/-/reload"),
     *("/api/v1/exits", "/api/v1/groups", "/api/v1/processes", "/api/v1/sockets", "/api/v1/threads"),
-    *("/api/v1/hosts", "/api/v1/connections"),
+    *("/api/v1/hosts", "/api/v1/connections", "/api/v1/openapi.json"),
+    "/top",
 )
+RESERVED_BELOW: Final = ("/api/v1/top/", "/page/")
+"""Whatever begins so."""
 NETATOP_BPF: Final = "/run/netatop-bpf-socket"
 """Where atop looks for netatop-bpf."""
 MAX_TASKS: Final = 1 << 24
 LOADERS: Final = ("auto", "core", "bcc")
+
+UNIX: Final = "unix:"
+"""Begins the address of a socket that has a name in the file system."""
 
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]+)")
 
@@ -29,26 +35,36 @@ _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^:\[\]]*)):(
 class Address(NamedTuple):
     """Where the web server listens."""
 
-    host: str
+    host: str = ""
     """Empty: every address, of both families."""
-    port: int
+    port: int = 0
+    path: str = ""
+    """Of a Unix socket, which has neither host nor port."""
 
     def __str__(self) -> str:
-        """Return it as it is written in a URL."""
+        """Return it as it is written in a URL, or after --web.listen-address."""
+        if self.path:
+            return f"{UNIX}{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def reachable(self) -> str:
         """Return an address that a client on this host can use."""
-        return str(self) if self.host else f"localhost:{self.port}"
+        return str(self) if self.host or self.path else f"localhost:{self.port}"
 
 
 class Flags(NamedTuple):
     """Everything that can be chosen there."""
 
     listen_address: Address = Address(DEFAULT_HOST, DEFAULT_PORT)
+    """Whom a command asks."""
+    listen_addresses: tuple[Address, ...] = (Address(DEFAULT_HOST, DEFAULT_PORT),)
+    """Where `serve` listens."""
+    systemd_socket: bool = False
+    web_config_file: str | None = None
+    http_config_file: str | None = None
     telemetry_path: str = "/metrics"
-    max_requests: int = 40
+    max_requests: int = 100
     cgroup_path: str | None = None
     max_tasks: int = 65536
     threads: bool = False
@@ -68,13 +84,15 @@ class Flags(NamedTuple):
 
 
 def address(text: str) -> Address:
-    """Parse HOST:PORT, [IPV6]:PORT or :PORT. Raises ConfigError."""
+    """Parse HOST:PORT, [IPV6]:PORT, :PORT or unix:PATH. Raises ConfigError."""
+    if text.startswith(UNIX):
+        return Address(path=socket_path("--web.listen-address: unix:", text.removeprefix(UNIX)))
     match = _ADDRESS.fullmatch(text)
     port = int(match["port"]) if match else -1
     if match is None or not 0 <= port <= 65535:
         message = (
             f"--web.listen-address: found {text!r}; accepted are HOST:PORT, [IPV6]:PORT and :PORT "
-            f"with a port from 0 to 65535, for instance {DEFAULT_ADDRESS}"
+            f"with a port from 0 to 65535, for instance {DEFAULT_ADDRESS}, and unix:/PATH"
         )
         raise ConfigError(message)
     return Address(match["six"] or match["host"] or "", port)
@@ -112,12 +130,17 @@ def socket_path(flag: str, text: str) -> str:
     return text
 
 
+def is_reserved(path: str) -> bool:
+    """Tell whether something else is there."""
+    return path in RESERVED or path.startswith(RESERVED_BELOW)
+
+
 def telemetry_path(text: str) -> str:
     """Check the path of the metrics. Raises ConfigError."""
-    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", text) or text in RESERVED:
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", text) or is_reserved(text):
         message = (
             f"--web.telemetry-path: found {text!r}; accepted is a path like /metrics that is not "
-            f"{', '.join(RESERVED)}"
+            f"{', '.join(RESERVED)} or below {', '.join(RESERVED_BELOW)}"
         )
         raise ConfigError(message)
     return text

@@ -157,6 +157,11 @@ class Whole(Kind[int]):
 class Text(Kind[T]):
     """Text that means something: `parse` returns what, or raises ValueError with the reason."""
 
+    separators = ""
+    """Control characters that may be in it."""
+    is_secret = False
+    """Messages must not repeat it."""
+
     def __init__(self, accepted: str, parse: Callable[[str], T], **schema: object) -> None:
         self.accepted = accepted
         self._parse = parse
@@ -167,23 +172,57 @@ class Text(Kind[T]):
         if node.tag != f"{TAG}str" or not isinstance(node, yaml.ScalarNode):
             plain = isinstance(node, yaml.ScalarNode) and node.value
             hint = " (in quotes, if it is meant as text)" if plain else ""
-            problems.note(node, path, found(node), f"{self.accepted}{hint}")
+            what = "no text" if self.is_secret else found(node)
+            problems.note(node, path, what, f"{self.accepted}{hint}")
             return None
-        if not is_text(node.value):
-            problems.note(
-                node, path, shown(node.value), f"{self.accepted}, without control characters"
-            )
+        if not is_text(node.value.translate(dict.fromkeys(map(ord, self.separators)))):
+            what = "another text" if self.is_secret else shown(node.value)
+            problems.note(node, path, what, f"{self.accepted}, without control characters")
             return None
         try:
             return self._parse(node.value)
         except ValueError as error:
             reason = f" ({visible(str(error))})" if str(error) else ""
-            problems.note(node, path, f"{shown(node.value)}{reason}", self.accepted)
+            what = "another text" if self.is_secret else f"{shown(node.value)}{reason}"
+            problems.note(node, path, what, self.accepted)
             return None
 
     def schema(self) -> dict[str, Any]:
         """Return a string."""
         return {"type": "string", **self._schema}
+
+
+def word(text: str) -> str:
+    """Take any text but none."""
+    if not text:
+        raise ValueError
+    return text
+
+
+def one_of(*words: str) -> Text[str]:
+    """Return the kind that takes one of some words, two at least."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError
+        return text
+
+    return Text(f"{', '.join(words[:-1])} or {words[-1]}", parse, enum=list(words))
+
+
+class Lines(Text[T]):
+    """Text of any number of lines."""
+
+    separators = "\r\n"
+
+
+class Secret(Text[T]):
+    """Text that nobody should see."""
+
+    is_secret = True
+
+
+FILE: Final = Text("the name of a file", word, minLength=1)
 
 
 class Several(Kind[tuple[T, ...]]):
@@ -210,6 +249,35 @@ class Several(Kind[tuple[T, ...]]):
         return {"type": "array", "items": self._kind.schema(), "minItems": 1}
 
 
+class Names(Kind[tuple[tuple[str, T], ...]]):
+    """A mapping whose keys are free, each with a value of the same kind; may be empty."""
+
+    def __init__(self, key: Text[str], kind: Kind[T]) -> None:
+        self._key, self._kind = key, kind
+        self.accepted = f"a mapping, from {key.accepted} to {kind.accepted}"
+
+    def read(
+        self, node: yaml.Node, path: Path, problems: Problems
+    ) -> tuple[tuple[str, T], ...] | None:
+        """Read every pair, also after one that is wrong."""
+        if not isinstance(node, yaml.MappingNode):
+            problems.note(node, path, found(node), self.accepted)
+            return None
+        pairs: dict[str, T | None] = {}
+        for key, value in node.value:
+            name = self._key.read(key, path, problems)
+            if name is None:
+                continue
+            if name in pairs:
+                problems.note(key, (*path, name), "the key again", "it once")
+            pairs[name] = self._kind.read(value, (*path, name), problems)
+        return tuple((name, value) for name, value in pairs.items() if value is not None)
+
+    def schema(self) -> dict[str, Any]:
+        """Return an object with any keys."""
+        return {"type": "object", "additionalProperties": self._kind.schema()}
+
+
 class Section(Kind[T]):
     """A mapping, read into a frozen dataclass whose fields are made by `option`.
 
@@ -223,6 +291,8 @@ class Section(Kind[T]):
         self._cls = cls
         self._fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         self._keys = ", ".join(self._fields)
+        self.make = cls
+        """Returns one with all defaults."""
 
     def read(self, node: yaml.Node, path: Path, problems: Problems) -> T | None:
         """Read every key, also after one that is wrong."""

@@ -21,8 +21,10 @@ from exporter.config.kinds import (
     Switch,
     Text,
     Whole,
+    one_of,
     option,
     shown,
+    word,
 )
 from exporter.config.remotes import BUILT_IN, MOST, AddressClass, Remotes, remotes
 from exporter.config.template import ACCEPTED, Template
@@ -35,13 +37,6 @@ COMMAND_BYTES: Final = 15
 """That is all the kernel keeps of a command name (include/linux/sched.h, TASK_COMM_LEN)."""
 
 
-def _word(text: str) -> str:
-    """Take any text but none."""
-    if not text:
-        raise ValueError
-    return text
-
-
 def _command(text: str) -> str:
     if not 0 < len(text.encode()) <= COMMAND_BYTES:
         raise ValueError
@@ -50,12 +45,6 @@ def _command(text: str) -> str:
 
 def _executable(text: str) -> str:
     if not text or text.endswith("/") or ("/" in text and not text.startswith("/")):
-        raise ValueError
-    return text
-
-
-def _format(text: str) -> str:
-    if text not in {"json", "netatop"}:
         raise ValueError
     return text
 
@@ -82,7 +71,7 @@ def _socket(text: str) -> str:
     return _path(text)
 
 
-WORDS: Final = Several(Text("text that is not empty", _word, minLength=1))
+WORDS: Final = Several(Text("text that is not empty", word, minLength=1))
 COMMANDS: Final = Several(
     Text(f"a command name of 1 to {COMMAND_BYTES} bytes, as ps -o comm prints it", _command)
 )
@@ -137,7 +126,7 @@ class ExitLog:
     """A durable log of finished processes."""
 
     format: str = option(
-        Text("json or netatop", _format, enum=["json", "netatop"]),
+        one_of("json", "netatop"),
         "json: one object a line, rotated; netatop: that of netatopd, for programs that read it.",
         "json",
     )

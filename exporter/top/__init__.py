@@ -15,19 +15,17 @@ from exporter.errors import ConfigError
 from exporter.top import plain, source
 
 if TYPE_CHECKING:
-    from exporter.config.flags import Address
+    from exporter.client import Client
     from exporter.top.choice import Choice
 
 PLACELESS: Final = ("", "dumb")
 """Terminals on which text can't be put where it belongs."""
 
 
-def start(
-    address: Address, choice: Choice, seconds: float, *, batch: bool, count: int | None
-) -> int:
+def start(client: Client, choice: Choice, seconds: float, *, batch: bool, count: int | None) -> int:
     """Show the screen, or print tables; return the exit status. Raises ConfigError, ServeError."""
     if batch:
-        for line in plain.batch(address, choice, seconds, count):
+        for line in plain.batch(client, choice, seconds, count):
             print(line, flush=True)
         return 0
     if count is not None:
@@ -43,7 +41,7 @@ def start(
             "'netatop-exporter[top]', or use --batch, which needs none"
         )
         raise ConfigError(message) from error
-    return screen.run(functools.partial(source.ask, address), choice, seconds)
+    return screen.run(functools.partial(source.ask, client), choice, seconds)
 
 
 def _check_terminal() -> None:

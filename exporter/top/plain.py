@@ -13,9 +13,10 @@ from exporter.top.table import NAME
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from exporter.config.flags import Address
+    from exporter.client import Client
+    from exporter.ranking import Value
     from exporter.top.choice import Choice
-    from exporter.top.table import Column, Row, Value, View
+    from exporter.top.table import Column, Row, View
 
 UNKNOWN: Final = "-"
 CLOCK: Final = "%m-%dT%H:%M:%S"
@@ -73,13 +74,13 @@ def lines(view: View, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def batch(
-    address: Address, choice: Choice, seconds: float, count: int | None = None
+    client: Client, choice: Choice, seconds: float, count: int | None = None
 ) -> Iterator[str]:
     """Yield a table after each interval, so many times or without end. Raises ServeError."""
-    before = source.ask(address, choice.view)
+    before = source.ask(client, choice.view)
     for number in itertools.count() if count is None else range(count):
         time.sleep(seconds)
-        now = source.ask(address, choice.view)
+        now = source.ask(client, choice.view)
         if number:
             yield ""
         yield f"{time.strftime('%Y-%m-%d %H:%M:%S')} {choice.view.noun}"

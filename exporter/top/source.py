@@ -6,28 +6,26 @@ from __future__ import annotations
 import json
 import threading
 import time
-import urllib.error
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from exporter import client
+from exporter.client import StatusError
 from exporter.errors import ServeError
 from exporter.top import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exporter.config.flags import Address
+    from exporter.client import Client
     from exporter.top.table import Answer, Row, View
 
 
-def ask(address: Address, view: View) -> Answer:
+def ask(client: Client, view: View) -> Answer:
     """Return what the exporter answers now. Raises ServeError, also if it does not count that."""
     try:
-        text = client.fetch(address, view.path)
-    except ServeError as error:
-        cause = error.__cause__
-        if isinstance(cause, urllib.error.HTTPError) and cause.code == HTTPStatus.NOT_FOUND:
+        text = client.fetch(view.path)
+    except StatusError as error:
+        if error.status == HTTPStatus.NOT_FOUND:
             message = f"this exporter does not know {view.noun}; a later version of it does"
             raise ServeError(message) from error
         raise
@@ -35,7 +33,7 @@ def ask(address: Address, view: View) -> Answer:
         answer = table.parse(view, json.loads(text, parse_constant=_refuse), time.monotonic())
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         message = (
-            f"the answer at http://{address.reachable}{view.path} is no list of {view.noun}; is it "
+            f"the answer at {client.url(view.path)} is no list of {view.noun}; is it "
             "netatop-exporter's address?"
         )
         raise ServeError(message) from error

@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-import operator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from exporter.model import PROTOCOLS, TRAFFIC, ZERO
+from exporter import ranking
+from exporter.model import PROTOCOLS, TRAFFIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from exporter.model import Counters
+    from exporter.ranking import Value
 
-Value: TypeAlias = str | int | float | None
 NAME: Final = "name"
 """The kind of columns whose values are words; all others are numbers."""
 
@@ -117,47 +117,25 @@ def rows(before: Answer | None, now: Answer) -> list[Row]:
     former = {entry.identity: entry.totals for entry in before.entries}
     return [
         Row(
-            entry, tuple(n / seconds for n in _increments(former.get(entry.identity), entry.totals))
+            entry,
+            tuple(
+                n / seconds for n in ranking.increments(former.get(entry.identity), entry.totals)
+            ),
         )
         for entry in now.entries
     ]
 
 
-def _increments(before: Counters | None, now: Counters) -> Counters:
-    """Return what is new: all of what was not there before, or has begun anew."""
-    if before is None:
-        return now
-    if before == now:
-        return ZERO
-    found = tuple(new - old for new, old in zip(now, before, strict=True))
-    return now if min(found) < 0 else found
-
-
 def matching(view: View, found: Iterable[Row], text: str) -> list[Row]:
     """Return the rows that have a text in any of their names, in upper or lower case."""
-    if not text:
-        return list(found)
-    wanted = text.casefold()
     names = [column.value for column in view.columns if column.kind == NAME]
-    return [row for row in found if any(wanted in str(name(row)).casefold() for name in names)]
+    return ranking.matching(found, text, lambda row: (name(row) for name in names))
 
 
 def ordered(found: Iterable[Row], column: Column, *, reverse: bool = False) -> list[Row]:
-    """Return rows in order: by names and ids from the least, else from the greatest.
-
-    What has no value is last in any case. Equals stay in the order of the answer.
-    """
-    with_value: list[tuple[Any, Row]] = []
-    without = []
-    for row in found:
-        value = column.value(row)
-        if value is None or value == "":
-            without.append(row)
-        else:
-            with_value.append((value.casefold() if isinstance(value, str) else value, row))
-    greatest_first = (column.kind not in {NAME, "id"}) != reverse
-    with_value.sort(key=operator.itemgetter(0), reverse=greatest_first)
-    return [row for _, row in with_value] + without
+    """Return rows in order: by names and ids from the least, else from the greatest."""
+    least_first = (column.kind in {NAME, "id"}) != reverse
+    return ranking.ordered(found, column.value, least_first=least_first)
 
 
 def window(columns: Sequence[Column], fixed: int, chosen: int, cells: int) -> range:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from exporter.model import Counters
-    from exporter.top.table import Row, Value
+    from exporter.ranking import Value
+    from exporter.top.table import Row
 
 RECEIVE_PACKETS, RECEIVE_BYTES, TRANSMIT_PACKETS, TRANSMIT_BYTES = range(WIDTH)
 
@@ -149,8 +150,7 @@ VIEWS: Final[Mapping[str, View]] = {
             ),
             2,
             "BANDWI",
-            "start the exporter with --collector.threads, or ask for them in a rule of its "
-            "configuration",
+            threads.HINT,
         ),
         View(
             "sockets",
@@ -167,8 +167,7 @@ VIEWS: Final[Mapping[str, View]] = {
             ),
             2,
             "BANDWI",
-            "start the exporter with --collector.sockets, or ask for them in a rule of its "
-            "configuration",
+            sockets.HINT,
         ),
         View(
             "hosts",
@@ -184,7 +183,7 @@ VIEWS: Final[Mapping[str, View]] = {
             ),
             1,
             "BANDWI",
-            "start the exporter with --collector.hosts",
+            hosts.HINT,
         ),
         View(
             "exits",
