@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.api import terms
+from exporter.config import flags
 from exporter.model import TRAFFIC
 
 if TYPE_CHECKING:
@@ -24,14 +26,16 @@ def answer(find: Callable[[Network | None], Connections | None], query: str) -> 
 
     Nothing at all: not ready yet. Raises ConfigError.
     """
-    wanted = terms.network(PATH, query)
+    address = functools.partial(flags.network, f"{PATH}: address")
+    asked = terms.parameters(PATH, query, {"address": address, **terms.LIMIT})
+    wanted = asked.get("address")
     found = find(wanted)
     if not found:
         return b""
     tasks = {task.identity: task for task in found.snapshot.tasks}
     listed = [_socket(socket, tasks) for socket in found.sockets if _is_connection(socket, wanted)]
     listed += map(_behind, found.forwarded)
-    return terms.dump({"connections": listed})
+    return terms.dump({"connections": listed[: asked.get("limit")]})
 
 
 def _is_connection(socket: SocketRecord, wanted: Network | None) -> bool:

@@ -7,20 +7,23 @@ import signal
 from typing import TYPE_CHECKING, Any, Final
 
 from exporter.api import terms
+from exporter.api.terms import Member
 from exporter.attribution.containers import place
 from exporter.procfs import booted_at, user
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from exporter.model import ExitedProcess, Report
 
 PATH: Final = "/api/v1/exits"
-LIMITS: Final = {"since": 1 << 53, "limit": 1_000_000}
-"""The parameters, and the largest value of each."""
+SINCE: Final = {"since": 10**12 - 1}
+"""The other parameter."""
 
 
 def answer(report: Report, query: str) -> bytes:
     """Return the exit list, from number `since` on, at most `limit`. Raises ConfigError."""
-    wanted = terms.parameters(PATH, query, LIMITS)
+    wanted = terms.parameters(PATH, query, {**SINCE, **terms.LIMIT})
     found = [e for e in report.exit_list if e.number >= wanted.get("since", 0)]
     shown = found[: wanted.get("limit", len(found))]
     left = found[len(shown) :]
@@ -32,6 +35,17 @@ def answer(report: Report, query: str) -> bytes:
             "evicted": report.exit_list_evicted,
         }
     )
+
+
+def members(report: Report) -> Iterable[Member]:
+    """Yield each with its identity."""
+    for entry in report.exit_list:
+        yield Member(entry.number, entry, entry.task.counters)
+
+
+def describe(entry: ExitedProcess) -> dict[str, Any]:
+    """Return one in words."""
+    return exited(entry, booted_at())
 
 
 def exited(entry: ExitedProcess, offset: float) -> dict[str, Any]:

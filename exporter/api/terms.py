@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import urllib.parse
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from exporter import procfs
 from exporter.config import flags
@@ -14,9 +15,22 @@ from exporter.errors import ConfigError
 from exporter.model import PROTOCOLS, TRAFFIC, WIDTH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
-    from exporter.model import Counters, Group, Network, ProcessTraffic, Report, TaskRecord
+    from exporter.model import Counters, Group, ProcessTraffic, Report, TaskRecord
+
+LIMIT: Final = {"limit": 1_000_000}
+"""The parameter of all lists: at most so many entries."""
+
+
+class Member(NamedTuple):
+    """One process, thread, socket, host, group or finished process."""
+
+    identity: Hashable
+    """As long as the exporter runs."""
+    known: Any
+    """As the report has it."""
+    counters: Counters
 
 
 @functools.cache
@@ -33,38 +47,49 @@ def dump(answer: Mapping[str, Any]) -> bytes:
     return json.dumps(answer, allow_nan=False).encode()
 
 
-def listing(report: Report, noun: str, entries: Iterable[Any], *, counted: bool = True) -> bytes:
-    """Return what is there at the instant of the report."""
+def listing(
+    report: Report, noun: str, entries: Iterable[Any], wanted: Mapping[str, Any], *, kind: str = ""
+) -> bytes:
+    """Return what is there at the instant of the report; kind: counted only if that is wanted."""
     answer = {
-        "counted": counted,
-        "time_seconds": round(report.now_ns / 1e9, 6),
-        "boot_time_seconds": round(booted_at(), 6),
-        noun: list(entries),
+        "counted": not kind or kind in report.counted,
+        **instant(report),
+        noun: list(itertools.islice(entries, wanted.get("limit"))),
     }
     return dump(answer)
 
 
-def parameters(path: str, query: str, limits: Mapping[str, int]) -> dict[str, int]:
-    """Return the whole numbers of a query; limits: the largest of each. Raises ConfigError."""
-    found = {}
+def instant(report: Report) -> dict[str, float]:
+    """Return when that is."""
+    return {
+        "time_seconds": round(report.now_ns / 1e9, 6),
+        "boot_time_seconds": round(booted_at(), 6),
+    }
+
+
+def parameters(
+    path: str, query: str, accepted: Mapping[str, int | Callable[[str], Any]]
+) -> dict[str, Any]:
+    """Return what a query says. Raises ConfigError.
+
+    accepted: how each is read; of a whole number, the largest.
+    """
+    found: dict[str, Any] = {}
     for name, value in urllib.parse.parse_qsl(query, keep_blank_values=True):
-        if name not in limits:
-            accepted = ", ".join(limits) or "none"
-            message = f"{path}: found parameter {name!r}; accepted are {accepted}"
+        if name not in accepted:
+            names = ", ".join(accepted) or "none"
+            verb = "are" if len(accepted) > 1 else "is"
+            message = f"{path}: found parameter {name!r}; accepted {verb} {names}"
             raise ConfigError(message)
-        found[name] = flags.whole(f"{path}: {name}", 0, limits[name], value)
+        if name in found:
+            message = f"{path}: found parameter {name!r} twice; accepted is one of each"
+            raise ConfigError(message)
+        read = accepted[name]
+        if isinstance(read, int):
+            found[name] = flags.whole(f"{path}: {name}", 0, read, value)
+        else:
+            found[name] = read(value)
     return found
-
-
-def network(path: str, query: str) -> Network | None:
-    """Return the address or prefix that a query asks for; None: all. Raises ConfigError."""
-    wanted = None
-    for name, value in urllib.parse.parse_qsl(query, keep_blank_values=True):
-        if name != "address":
-            message = f"{path}: found parameter {name!r}; accepted is address"
-            raise ConfigError(message)
-        wanted = flags.network(f"{path}: address", value)
-    return wanted
 
 
 def time(since_boot_ns: int) -> float | None:
