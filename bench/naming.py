@@ -9,7 +9,6 @@ Real processes that have each carried one datagram, read from the kernel; then e
 from __future__ import annotations
 
 import argparse
-import gzip
 import statistics
 import tempfile
 import time
@@ -94,10 +93,11 @@ def exposed(tracer: CoreTracer, rules: str) -> list[str]:
     settings = document.parse(rules.encode(), "rules")
     ledger = Ledger(reload.namer(settings, tracer.cgroup_path), settings.limits.groups)
     collector = Collector(tracer, ledger, settings, metrics.Build("", "", "", "", ""))
-    text = collector.expose()
-    series = sum(not line.startswith(b"#") for line in text.splitlines())
-    packed = gzip.compress(text, 1)
-    return [str(series), f"{len(text) / KIBIBYTE:.0f}", f"{len(packed) / KIBIBYTE:.0f}"]
+    rendering = collector.expose()
+    assert rendering
+    series = sum(not line.startswith(b"#") for line in rendering.body.splitlines())
+    sizes = (len(text) / KIBIBYTE for text in (rendering.body, rendering.compressed))
+    return [str(series), *(f"{size:.0f}" for size in sizes)]
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import statistics
 import sys
@@ -21,7 +22,9 @@ from common import print_table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the builders of the tests
 
-from exporter.api import processes
+from exporter.api import live, processes
+from exporter.api import top as api_top
+from exporter.api.live import Live
 from exporter.top import plain, table
 from exporter.top.choice import Choice
 from exporter.top.screen import Table, Top
@@ -90,9 +93,15 @@ def main() -> None:
     bodies = [processes.answer(found, "") for found in reports]
     before, now = (table.parse(PROCESSES, json.loads(body)) for body in bodies)
     rows = table.rows(before, now)
+    first = live._compare(None, reports[0])  # noqa: SLF001
+    look = Live(lambda: reports[1])
+    ask = functools.partial(api_top.answer, "/api/v1/top/processes", look)
     choice = Choice.make("processes", None, wanted="", reverse=False)
     steps: dict[str, Callable[[], object]] = {
         "exporter: write the answer": lambda: processes.answer(reports[0], ""),
+        "exporter: a sample for the page": lambda: live._compare(first, reports[1]),  # noqa: SLF001
+        "exporter: 100 rows of it": lambda: ask("limit=100&history=150"),
+        "exporter: 100 rows, searched": lambda: ask("search=process&limit=100&history=150"),
         "top: read it": lambda: table.parse(PROCESSES, json.loads(bodies[0])),
         "top: rates": lambda: table.rows(before, now),
         "top --batch: write the table": lambda: list(plain.lines(PROCESSES, rows)),
