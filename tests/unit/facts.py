@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from exporter import model
@@ -175,3 +176,18 @@ class FakeTracer(Tracer):
 
     def close(self) -> None:
         self._answer("close")
+
+
+class Turnstile:
+    """A lock that counts how often it was passed."""
+
+    def __init__(self) -> None:
+        self.passed = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.passed += 1
+        self._lock.release()

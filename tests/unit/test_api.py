@@ -128,14 +128,32 @@ def test_only_finite_numbers() -> None:
 
 
 @pytest.mark.parametrize("path", ANSWERS.keys() - {exits.PATH})
-@pytest.mark.parametrize("query", ["limit=1", "x", "since="])
+@pytest.mark.parametrize("query", ["x", "since="])
 def test_parameters(path: str, query: str) -> None:
-    """There are none but those of exits and hosts."""
-    accepted = "is address" if path == hosts.PATH else "are none"
+    """There are none but a limit, and those of exits and hosts."""
+    accepted = "are address, limit" if path == hosts.PATH else "is limit"
     with pytest.raises(ConfigError, match=rf"{path}: found parameter .*; accepted {accepted}"):
         ANSWERS[path](report(), query)
 
 
+@pytest.mark.parametrize("query", ["limit=1&limit=2", "limit=-1", "limit=", "limit=1000001"])
+@pytest.mark.parametrize("path", ANSWERS)
+def test_bad_limits(path: str, query: str) -> None:
+    """Whole numbers, once."""
+    with pytest.raises(ConfigError, match=rf"{path}: .*limit.*; accepted is "):
+        ANSWERS[path](report(), query)
+
+
+def test_limit() -> None:
+    """At most so many, the first ones."""
+    everyone, one, nobody = (
+        json.loads(processes.answer(report(), query))["processes"]
+        for query in ("limit=7", "limit=1", "limit=0")
+    )
+    assert (len(everyone), nobody) == (2, [])
+    assert one == everyone[:1]
+
+
 def test_paths_are_reserved() -> None:
     """The metrics can't be put there."""
-    assert ANSWERS.keys() <= {*flags.RESERVED}
+    assert all(map(flags.is_reserved, ANSWERS))

@@ -21,7 +21,7 @@ from exporter.errors import ConfigError
 def test_addresses(text: str, host: str, port: int, printed: str, reachable: str) -> None:
     """As Prometheus' exporters take them."""
     address = flags.address(text)
-    assert address == (host, port)
+    assert address == (host, port, "")
     assert str(address) == printed
     assert address.reachable == reachable
 

@@ -10,16 +10,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import generate_latest
-from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client import ProcessCollector
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from prometheus_client.registry import Collector
 
 from exporter import metrics, model
 from exporter.attribution.bounds import Bounds
 from exporter.config.settings import Hosts, Settings
+from exporter.exposition.renderer import Renderer
 from exporter.model import (
     HostRecord,
     LifeKey,
@@ -29,16 +27,21 @@ from exporter.model import (
     SocketWalk,
     TcpTraffic,
 )
+from tests.unit import clients
 from tests.unit.facts import SECOND, counters, ledger, process, snapshot, thread
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    from prometheus_client import Metric
+
+    from exporter.exposition.table import Families
 
 HOSTILE = 'a"b\\c\nd{}, \ufffd'
 
 
-def everything() -> list[metrics.Family]:
-    """Return all families, from facts that leave none of them out."""
+def facts() -> metrics.Facts:
+    """Return facts that leave no family out."""
     socket = SocketRecord(
         1, process(10).identity, "udp", "::1", 53, "::", 0, 1, 1, 41, 2, 82, TcpTraffic(1, 2, 3)
     )
@@ -46,7 +49,7 @@ def everything() -> list[metrics.Family]:
         "tcp": TcpTraffic(19, 23, 29),
         "round_trips": RoundTrips((0, 1, 0, 0, 0, 2, 0, 0, 0, 0), 40_000),
     }
-    facts = snapshot(
+    found = snapshot(
         process(10, HOSTILE, remotes=(1, 2, 3, 4) * model.REMOTE_CLASSES, **used),
         process(11, end_ns=3 * SECOND, wait_status=9),
         thread(10, 12, HOSTILE),
@@ -60,18 +63,26 @@ def everything() -> list[metrics.Family]:
     walk = SocketWalk({"tcp": 0, "udp": 2, "icmp": 0, "other": 0}, (socket, socket))
     settings = Settings(threads=True, sockets=True, hosts=Hosts())
     names = Settings(remotes=True).class_names
-    report = ledger(settings=settings, class_names=names).report(facts, walk.sockets)
-    shown = Bounds(settings.series_limits).choose(report, facts.now_ns)
+    report = ledger(settings=settings, class_names=names).report(found, walk.sockets)
+    shown = Bounds(settings.series_limits).choose(report, found.now_ns)
     programs = [ProgramStatus("count_receive", "cgroup_skb/ingress", True, 3, 1500)]
-    return [
-        *metrics.families(report, shown, facts, walk, programs),
-        *metrics.information([("",) * len(metrics.INFORMATION)]),
-        *metrics.bound_families((), {"process": 23}),
-        *metrics.log_families(Log()),
-        *metrics.reload_families(metrics.Reload(success=True, at_seconds=1.5)),
-        *metrics.build_families(metrics.Build("1", "2", "3", "4", "5")),
-        *metrics.stage_families([metrics.Stage("settle", 0.25, True)]),
-    ]
+    information = [("",) * len(metrics.INFORMATION)]
+    return metrics.Facts(report, found, walk, programs, shown, information)
+
+
+def tables() -> Iterator[Families]:
+    """Yield all families of this version."""
+    yield from metrics.families(facts())
+    yield from metrics.bound_families((), {"process": 23})
+    yield from metrics.log_families(Log())
+    yield from metrics.reload_families(metrics.Reload(success=True, at_seconds=1.5))
+    yield from metrics.build_families(metrics.Build("1", "2", "3", "4", "5"))
+    yield from metrics.stage_families([metrics.Stage("settle", 0.25, True)])
+
+
+def everything() -> list[Metric]:
+    """Return them as prometheus_client's."""
+    return list(clients.families(tables()))
 
 
 class Log(NamedTuple):
@@ -79,20 +90,6 @@ class Log(NamedTuple):
 
     written: int = 23
     lost: Mapping[str, int] = MappingProxyType({"full": 0, "error": 0, "slow": 0})
-
-
-class Ready(Collector):
-    """Hands out prepared families."""
-
-    def collect(self) -> list[metrics.Family]:
-        return everything()
-
-
-def registry() -> CollectorRegistry:
-    """Return a registry with everything in it."""
-    made = CollectorRegistry()
-    made.register(Ready())
-    return made
 
 
 def test_names_and_labels() -> None:
@@ -168,8 +165,8 @@ def test_no_series_twice() -> None:
 
 def test_both_formats_carry_hostile_names() -> None:
     """Quotes, backslashes and line breaks come back as they were."""
-    text = generate_latest(registry()).decode()
-    openmetrics = generate_openmetrics(registry()).decode()
+    text = Renderer().render(tables()).decode()
+    openmetrics = Renderer().render(tables(), openmetrics=True).decode()
     for families in (parse_text(text), parse_openmetrics(openmetrics)):
         names = {
             sample.labels.get("process")
@@ -178,6 +175,35 @@ def test_both_formats_carry_hostile_names() -> None:
             if sample.name == "netatop_process_transmit_packets_total"
         }
         assert HOSTILE in names
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_text_is_that_of_prometheus_client(openmetrics: bool) -> None:
+    """Line by line: the same names, heads, labels and numbers."""
+    expected = clients.render(tables(), openmetrics=openmetrics).splitlines()
+    assert Renderer().render(tables(), openmetrics=openmetrics).splitlines() == expected
+
+
+def test_what_the_library_tells_of_the_own_process() -> None:
+    """All of it, unchanged."""
+    told = ProcessCollector(registry=None).collect()
+    found = list(clients.families(metrics.own_families(told)))
+    assert [metric.name for metric in found] == [metric.name for metric in told]
+    assert [metric.type for metric in found] == [metric.type for metric in told]
+    assert [metric.samples for metric in found] == [metric.samples for metric in told]
+
+
+def test_each_family_has_one_collector() -> None:
+    """Those of all collectors one by one are those of a scrape without a choice."""
+    names = [
+        (collector, family.name)
+        for collector in metrics.COLLECTORS
+        for table in metrics.families(facts(), {collector})
+        for family in table.families
+    ]
+    whole = [family.name for table in metrics.families(facts()) for family in table.families]
+    assert Counter(name for _, name in names) == Counter(whole)
+    assert {collector for collector, _ in names} == {*metrics.COLLECTORS} - {"exporter"}
 
 
 def test_every_help_of_a_byte_counter_names_the_layer() -> None:
@@ -207,14 +233,8 @@ def test_processes_show_only_protocols_that_they_used() -> None:
 def test_run_times_only_with_the_kernels_statistics() -> None:
     """Zeros would say that nothing runs."""
     programs = [ProgramStatus("count_receive", "cgroup_skb/ingress", True, 0, 0)]
-    names = {family.name for family in metrics.families(None, {}, None, None, programs)}
-    assert names == {"netatop_program_attached"}
-
-
-def test_a_missing_label_is_an_error() -> None:
-    """The library would drop the label without a word."""
-    with pytest.raises(ValueError, match="1 label values for the labels"):
-        metrics._add(metrics._gauge("x", "X.", ("a", "b"), ()), ("a", "b"), ("1",), 1)
+    found = metrics.families(metrics.Facts(programs=programs))
+    assert [f.name for table in found for f in table.families] == ["netatop_program_attached"]
 
 
 def test_every_metric_is_documented() -> None:
@@ -234,6 +254,25 @@ def test_every_metric_is_documented() -> None:
         for family in everything()
     }
     assert documented == exposed
+
+
+def test_every_collector_is_documented() -> None:
+    """With the families that it has, in the order of the code."""
+    page = Path(__file__).parents[2] / "docs" / "metrics.md"
+    text = page.read_text(encoding="utf-8").partition("## Collectors")[2]
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]*) \|$", text, re.MULTILINE)
+    assert tuple(collector for collector, _ in rows) == metrics.COLLECTORS
+    for collector, cell in rows[:-1]:
+        documented = [re.compile(name.replace("*", ".*")) for name in re.findall("`(.+?)`", cell)]
+        names = {
+            family.sample
+            for table in metrics.families(facts(), {collector})
+            for family in table.families
+        }
+        for name in names:
+            assert any(pattern.fullmatch(name) for pattern in documented), (collector, name)
+        for pattern in documented:
+            assert any(map(pattern.fullmatch, names)), (collector, pattern)
 
 
 def _expand(name: str) -> list[str]:

@@ -118,3 +118,18 @@ def test_users() -> None:
     """By name; those without one by number."""
     assert procfs.user(os.getuid()) == "root" or os.getuid()
     assert procfs.user(3_999_999_999) == "3999999999"
+
+
+def test_own(tmp_path: Path) -> None:
+    """By the pid; in a PID namespace, where the kernel side has another one, by name and start."""
+    own, start = os.getpid(), start_ns(os.getpid())
+    name = Path("/proc/self/comm").read_text(encoding="utf-8").removesuffix("\n")
+    assert procfs.is_own(own, start, name)
+    inside = tmp_path / "self"
+    (inside / "ns").mkdir(parents=True)
+    (inside / "ns" / "pid").touch()
+    for file in ("stat", "comm"):
+        (inside / file).write_bytes(Path("/proc/self", file).read_bytes())
+    assert procfs.is_own(own + 1, start, name, tmp_path)
+    for other in ((own + 1, start + TICK_NS, name), (own + 1, start, f"{name}x")):
+        assert not procfs.is_own(*other, tmp_path)

@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from http.client import HTTPConnection
 from typing import TYPE_CHECKING
 
 import pytest
 
 from exporter import self_test
-from exporter.config.flags import Address
 from exporter.errors import MapReadError
-from exporter.http import Server
+from exporter.exposition.rendering import Rendering
+from exporter.web.message import Request
+from exporter.web.site import Site
 from tests.unit.facts import FakeTracer, counters, process, snapshot
 
 if TYPE_CHECKING:
@@ -100,19 +99,15 @@ def test_a_kernel_that_fails() -> None:
 
 def test_not_ready() -> None:
     """What is wrong is what /readyz says, while the metrics can be had."""
-    server = Server(Address("127.0.0.1", 0), path="/metrics", max_requests=3)
-    server.expose = lambda _openmetrics, _client: b"# EOF\n"
-    server.unfit = "self-test failed: broken"
-    with server:
-        assert _ask(server, "/readyz") == (503, b"self-test failed: broken\n")
-        assert _ask(server, "/metrics")[0] == 200
-        server.unfit = ""
-        assert _ask(server, "/readyz") == (200, b"ready\n")
+    site = Site("/metrics")
+    site.expose = lambda _: Rendering(b"# EOF\n")
+    site.unfit = "self-test failed: broken"
+    assert _ask(site, "/readyz") == (503, b"self-test failed: broken\n")
+    assert _ask(site, "/metrics")[0] == 200
+    site.unfit = ""
+    assert _ask(site, "/readyz") == (200, b"ready\n")
 
 
-def _ask(server: Server, path: str) -> tuple[int, bytes]:
-    connection = HTTPConnection("127.0.0.1", server.listens.port, timeout=10)
-    with contextlib.closing(connection):
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+def _ask(site: Site, path: str) -> tuple[int, bytes]:
+    answer = site.answer(Request("GET", path))
+    return answer.status, answer.body

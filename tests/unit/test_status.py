@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from exporter import client, status
+from exporter import status
+from exporter.client import Client
 from exporter.collector import Collector
 from exporter.config.flags import Address
 from exporter.config.settings import Settings
@@ -22,8 +23,10 @@ def test_totals_and_unidentified() -> None:
     strange = counters(udp_transmit_packets=5, udp_transmit_bytes=77)
     tracer.snapshot.unidentified["kernel"] = strange  # type: ignore[index]
     build = Build("1.2.3", "3.11", "fake", "1.1", "6.18", "9d7220dd")
-    exposition = Collector(tracer, ledger(), Settings(), build).expose()
-    lines = status.report(exposition.decode()).splitlines()
+    rendering = Collector(tracer, ledger(), Settings(), build).expose()
+    assert rendering
+    exposition = rendering.body.decode()
+    lines = status.report(exposition).splitlines()
     assert [line.split() for line in lines if line.startswith("udp transmit")] == [
         ["udp", "transmit", "28", "4176", "5", "77"]
     ]
@@ -45,7 +48,7 @@ def test_totals_and_unidentified() -> None:
         ["#taskexit:", "0"],
         ["modversion:", "1.2.3"],
     ]
-    facts = json.loads(status.report(exposition.decode(), as_json=True))
+    facts = json.loads(status.report(exposition, as_json=True))
     assert facts["unidentified"]["kernel"]["udp"]["transmit_bytes"] == 77
     assert (facts["version"], facts["layout"]) == ("1.2.3", "9d7220dd")
 
@@ -60,4 +63,4 @@ def test_another_program_answers(text: str) -> None:
 def test_nobody_answers() -> None:
     """The message tells how to start one and how to name another address."""
     with pytest.raises(ServeError, match=r"no exporter answers at http://127.0.0.1:1/metrics"):
-        client.fetch(Address("127.0.0.1", 1), "/metrics")
+        Client(Address("127.0.0.1", 1)).fetch("/metrics")

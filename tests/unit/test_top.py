@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.api import processes, terms
+from exporter.client import Client
 from exporter.config.flags import Address
 from exporter.errors import ConfigError, ServeError
 from exporter.model import ZERO
@@ -165,12 +166,12 @@ def test_never_negative(totals: list[Counters]) -> None:
 )
 def test_rubbish(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     """Somebody else answers: a sentence, no stack trace."""
-    monkeypatch.setattr("exporter.client.fetch", lambda _address, _path: body)
+    monkeypatch.setattr("exporter.client.Client.fetch", lambda _client, _path: body)
     if body == '{"processes": {}}':
-        assert source.ask(Address("h", 1), PROCESSES).entries == ()
+        assert source.ask(Client(Address("h", 1)), PROCESSES).entries == ()
         return
     with pytest.raises(ServeError, match="is no list of processes; is it netatop-exporter's"):
-        source.ask(Address("h", 1), PROCESSES)
+        source.ask(Client(Address("h", 1)), PROCESSES)
 
 
 @pytest.mark.parametrize("number", ["1", 1.5, None, True, [1]])
