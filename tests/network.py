@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ NAMES = itertools.count(1)
 CLONE_NEWNET: Final = 0x40000000
 LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
+PATIENT_MS: Final = 5000
+"""A busy processor is not that late."""
 OFFLOADS: Final = ("tso", "gso", "gro", "tx-udp-segmentation", "rx-gro-list")
 
 
@@ -48,6 +51,11 @@ class Namespace(NamedTuple):
     """A network namespace; without a name, the one that the tests run in."""
 
     name: str = ""
+
+    @property
+    def inode(self) -> int:
+        """Return its number (namespaces(7))."""
+        return Path("/run/netns", self.name).stat().st_ino
 
     def run(self, *command: str, stdin: str | None = None) -> str:
         """Run a command in it."""
@@ -96,6 +104,7 @@ def namespace() -> Iterator[Namespace]:
         made.set("net.ipv6.conf.default.accept_ra", 0)
         # The groups that an interface joins are reported within this time, in ms (RFC 3810).
         made.set("net.ipv6.conf.default.mldv2_unsolicited_report_interval", 10)
+        made.set("net.ipv4.tcp_early_retrans", 0)  # no probes for a loss of the last segment
         run("ip", "-n", made.name, "link", "set", "lo", "up")
         yield made
     finally:
@@ -130,6 +139,18 @@ class End(NamedTuple):
         """Let a connection have so many bytes under way: what fits into every queue is not lost."""
         self.namespace.set("net.ipv4.tcp_wmem", f"4096 {size} {size}")
 
+    def send_again_after(self, ms: int) -> None:
+        """Wait at least so long for an acknowledgement until a segment is sent again.
+
+        What is sent again without need may find that only TIME_WAIT is left of the peer's socket.
+        """
+        for family, route in (
+            ("-4", ("198.51.100.0/24", "proto", "kernel", "scope", "link", "src", self.ipv4)),
+            ("-6", ("2001:db8::/64", "proto", "kernel", "metric", "256")),
+        ):
+            where = ("-n", self.namespace.name, family)
+            run("ip", *where, "route", "change", *route, "dev", self.device, "rto_min", f"{ms}ms")
+
 
 class Cable(NamedTuple):
     """Two namespaces and a veth pair between them."""
@@ -163,6 +184,7 @@ def cable() -> Iterator[Cable]:
                 )
             )
             run("ip", "-n", end.namespace.name, "-batch", "-", stdin=batch)
+            end.send_again_after(PATIENT_MS)
         try:
             yield Cable(*ends)
         finally:

@@ -35,13 +35,14 @@ SYS_EXIT: Final = {"x86_64": 60, "aarch64": 93}[os.uname().machine]
 
 
 def wait_until(happened: Callable[[], Any], what: str) -> None:
-    """Return as soon as it has happened."""
-    deadline = time.monotonic() + PATIENCE
+    """Return as soon as it has happened; what takes long is looked at less often."""
+    begin = time.monotonic()
     while not happened():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - begin
+        if waited > PATIENCE:
             message = f"waited {PATIENCE:.0f} s in vain: {what}"
             raise TimeoutError(message)
-        time.sleep(0.002)
+        time.sleep(min(0.002 + waited / 20, 0.2))
 
 
 class Process:

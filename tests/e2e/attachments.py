@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tests.network import run_json
+from tests.network import run, run_json
 
 ATTEMPTS: Final = 23
 HOLDS = re.compile(r"^(link_id|prog_id):\s*(\d+)$", re.MULTILINE)
@@ -70,3 +70,15 @@ def left_since(before: Attachments) -> Attachments:
             with contextlib.suppress(OSError):
                 left -= held_by(int(process.name))
     return left & all_there()
+
+
+def sever(pid: int, program: str) -> None:
+    """Detach a program of a process from its cgroup, as an administrator can (bpftool-link(8))."""
+    held = held_by(pid)
+    named = {one["id"] for one in _listed("prog", "list") if one.get("name") == program}
+    (link,) = (
+        link["id"]
+        for link in _listed("link", "list")
+        if link["id"] in held.links and link["prog_id"] in named & held.programs
+    )
+    run("bpftool", "link", "detach", "id", str(link))

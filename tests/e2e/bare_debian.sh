@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # quickstart.sh in a bare Debian, on the files of this checkout: it installs, counts and serves, and
 # the second time it is quick, needs no network and touches nothing. `bare_debian.sh test` goes on
-# with all tests. Needs root, debootstrap, git, curl, the network and 2 GB of memory.
+# with all tests. Needs root, debootstrap, git, curl, the network and 6 GB of memory.
 #
 # The tree is in memory and its mounts are in a mount namespace of their own: nothing stays behind.
 set -euo pipefail
@@ -24,7 +24,7 @@ clean_up() {
     rmdir "$tree"
 }
 
-mount --types tmpfs --options size=3G,mode=755 bare-debian "$tree"
+mount --types tmpfs --options size=6G,mode=755 bare-debian "$tree"
 trap clean_up EXIT
 trap 'exit 130' HUP INT TERM
 

@@ -176,20 +176,26 @@ def start(
     path: str = "/metrics",
     prefix: Sequence[str] = (),
     more: Mapping[str, str] | None = None,
+    passed: socket.socket | None = None,
 ) -> Iterator[Program]:
-    """Start `serve` with these flags on a free port; kill it at the end of the block if need be."""
+    """Start `serve` with these flags, on a free port if they don't tell where.
+
+    It is killed at the end of the block, if need be. passed: a descriptor that it gets.
+    """
     port = free_port()
+    chosen = {"--web.listen-address", "--web.systemd-socket"} & set(words)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
         with log.open("wb") as stderr:
-            where = ("--web.listen-address", f"{LOCAL}:{port}", "--web.telemetry-path", path)
+            where = () if chosen else ("--web.listen-address", f"{LOCAL}:{port}")
             process = subprocess.Popen(
-                (*prefix, *COMMAND, "serve", *where, *words),
+                (*prefix, *COMMAND, "serve", *where, "--web.telemetry-path", path, *words),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
                 cwd="/",
                 env=environment(**(more or {})),
+                pass_fds=(passed.fileno(),) if passed else (),
             )
         try:
             yield Program(process, port, log, path)

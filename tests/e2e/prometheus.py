@@ -54,12 +54,15 @@ class Prometheus:
         except OSError:
             return False
 
-    def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return the result of an instant query, series by series."""
-        arguments = urllib.parse.urlencode({"query": expression})
-        status, body = self._get(f"/api/v1/query?{arguments}")
+    def ask(self, path: str, **arguments: object) -> Any:
+        """Return the data of an answer of its API."""
+        status, body = self._get(f"/api/v1/{path}?{urllib.parse.urlencode(arguments)}")
         assert status == 200, body
-        found: list[dict[str, Any]] = json.loads(body)["data"]["result"]
+        return json.loads(body)["data"]
+
+    def query(self, expression: str, **arguments: object) -> list[dict[str, Any]]:
+        """Return the result of an instant query, series by series."""
+        found: list[dict[str, Any]] = self.ask("query", query=expression, **arguments)["result"]
         return found
 
     def value(self, expression: str) -> float:
@@ -79,12 +82,22 @@ class Prometheus:
         return [[Point(time, float(value)) for time, value in one["values"]] for one in found]
 
 
+def prometheus(
+    target: str, folder: Path, more: str = ""
+) -> contextlib.AbstractContextManager[Prometheus]:
+    """Run Prometheus, which scrapes the target every second and keeps its data in the folder.
+
+    more: lines of the scrape configuration.
+    """
+    return configured(CONFIGURATION.format(target=target) + more, folder)
+
+
 @contextlib.contextmanager
-def prometheus(target: str, folder: Path) -> Iterator[Prometheus]:
-    """Run Prometheus, which scrapes the target every second and keeps its data in the folder."""
-    port = free_port()
+def configured(text: str, folder: Path, *flags: str, port: int = 0) -> Iterator[Prometheus]:
+    """Run Prometheus with this configuration and these flags; its data are in the folder."""
+    port = port or free_port()
     configuration = folder / "prometheus.yml"
-    configuration.write_text(CONFIGURATION.format(target=target))
+    configuration.write_text(text)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             (
@@ -92,6 +105,7 @@ def prometheus(target: str, folder: Path) -> Iterator[Prometheus]:
                 f"--config.file={configuration}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address={LOCAL}:{port}",
+                *flags,
             ),
             stdout=log,
             stderr=log,
@@ -99,7 +113,12 @@ def prometheus(target: str, folder: Path) -> Iterator[Prometheus]:
         )
     try:
         server = Prometheus(port)
-        wait_until(server.is_ready, "Prometheus is ready")
+
+        def is_ready() -> bool:
+            assert process.poll() is None, (folder / "log").read_text()
+            return server.is_ready()
+
+        wait_until(is_ready, "Prometheus is ready")
         yield server
         assert process.poll() is None, (folder / "log").read_text()
     finally:

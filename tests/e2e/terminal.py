@@ -75,6 +75,10 @@ class Terminal:
             and self.written.rfind(CURSOR_SHOWN) >= self.written.rfind(b"\x1b[?25l")
         )
 
+    def expect_as_before(self) -> None:
+        """Wait until it is: what is written is read a moment later."""
+        wait_until(lambda: self.is_as_before, "the terminal is as the program has found it")
+
     @property
     def lines(self) -> list[str]:
         """Return what stands on the screen."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.e2e import program, workers
+from tests.e2e import crowd, program, workers
 from tests.e2e.test_atop import TASK, Counts, _counts, _talk_tcp
 from tests.e2e.test_exit_log import KEY, semaphores
 from tests.network import LIBC, checked
@@ -163,7 +163,7 @@ def bustle(talk: Connection, name: str) -> None:
     """Let processes that use the network begin and end all the time, until told otherwise."""
     talk.send("begun")
     while not talk.poll(0.005):
-        child = workers.send_one(name, (workers.LOCAL, CLOSED_PORT), 0)
+        child = crowd.send_one(name, (workers.LOCAL, CLOSED_PORT), 0)
         os.waitpid(child, 0)
 
 

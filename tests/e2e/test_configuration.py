@@ -137,7 +137,7 @@ def test_reload_by_request(file: Path) -> None:
         assert state(exporter)[0] == 0
         assert exporter.ask("/-/reload").status == 405
         assert exporter.ask("/metrics", "POST").status == 405
-        assert exporter.ask("/-/reload", "PUT").status == 501
+        assert exporter.ask("/-/reload", "PUT").status == 405
 
 
 def test_reload_by_request_is_off_by_default(file: Path) -> None:

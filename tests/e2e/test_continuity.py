@@ -4,30 +4,27 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import random
-import shutil
 import signal
-import subprocess
 import threading
 import time
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e import program, workers
-from tests.workload import Process
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.e2e import attachments, program, workers
+from tests.e2e.exposition import Exposition
+from tests.earlier import make_earlier
+from tests.workload import Process, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.kernel, pytest.mark.needs("pins")]
 
-CHECKOUT = Path(__file__).parents[2]
 DATAGRAMS = 23
-RESTARTS = 200
+RESTARTS = 67
+SEVERED = "program count_transmit: detached by somebody; attached again by a restart"
 
 
 @pytest.fixture
@@ -55,6 +52,30 @@ def test_pause(pins: str, name: str) -> None:
         assert found[first.pid]["number"] < found[second.pid]["number"]
 
 
+@pytest.mark.parametrize("pinned", [False, True], ids=["alone", "pinned"])
+def test_severed(pins: str, name: str, *, pinned: bool) -> None:
+    """What an administrator detaches is missing, which is told; the next start mends it."""
+    flags = ("--pin-path", pins) if pinned else ()
+    attached = functools.partial(Exposition.sum, name="netatop_program_attached")
+    with program.serve(*flags) as exporter:
+        assert attached(exporter.scrape(), program="count_transmit") == 1
+        attachments.sever(exporter.pid, "count_transmit")
+        wait_until(lambda: SEVERED in exporter.log, "it is told")
+        assert attached(exporter.scrape(), program="count_transmit") == 0
+        assert attached(exporter.scrape(), program="count_receive") == 1
+        workers.live(name, DATAGRAMS, 101)
+        found = exporter.scrape().traffic("group_", group=name, protocol="udp")
+        expected = workers.traffic(DATAGRAMS, 101)
+        assert found == expected | {"transmit_packets": 0.0, "transmit_bytes": 0.0}
+        exporter.scrape()
+        assert exporter.log.count(SEVERED) == 1
+    with program.serve(*flags) as exporter:
+        assert ("was detached by somebody; attached again" in exporter.log) == pinned
+        assert attached(exporter.scrape(), program="count_transmit") == 1
+        workers.live(f"{name}x", DATAGRAMS, 101)
+        assert exporter.scrape().traffic("group_", group=f"{name}x") == expected
+
+
 def test_moved_under_way(pins: str, name: str) -> None:
     """Another choice of flags needs other programs; the counters go on, of live ones too."""
     with Process(workers.talker, name, 101) as talker:
@@ -75,7 +96,7 @@ def test_moved_under_way(pins: str, name: str) -> None:
 
 
 def test_killed_again_and_again(pins: str, name: str) -> None:
-    """200 times SIGKILL at any moment, also during start and scrape, under load: all is there."""
+    """67 times SIGKILL at any moment, also during start and scrape, under load: all is there."""
     dice = random.Random(4099)
     with Process(workers.stream, name) as worker:
         before = None
@@ -156,31 +177,10 @@ def test_wrong_paths(words: tuple[str, ...], status: int, said: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def earlier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a version whose tables have other layouts: a field less, another one, other words."""
     place = tmp_path_factory.mktemp("earlier")
-    for folder in ("bpf", "exporter"):
-        shutil.copytree(CHECKOUT / folder, place / folder)
-    header = place / "bpf" / "netatop.h"
-    text = header.read_text()
-    for old, new in (
-        (
-            "	__u64 cgroup_id;\n	__u32 tgid;",
-            "	__u64 shoe_size;\n	__u64 cgroup_id;\n	__u32 tgid;",
-        ),
-        ("PROTOCOL_TCP, PROTOCOL_UDP,", "PROTOCOL_UDP, PROTOCOL_TCP,"),
-        ("REASON_NO_SOCKET, REASON_KERNEL,", "REASON_KERNEL, REASON_NO_SOCKET,"),
-    ):
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    header.write_text(text)
-    model = place / "exporter" / "model.py"
-    text = model.read_text()
-    for old, new in (('"tcp", "udp", "icmp"', '"udp", "tcp", "icmp"'),):
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    model.write_text(text)
-    subprocess.run(["make", "-s", "-C", place / "bpf", "layouts", "all"], check=True)
+    make_earlier(place)
     return place
 
 

@@ -12,11 +12,13 @@ import signal
 import struct
 import time
 import zlib
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from tests.e2e import program, workers
+from tests.kernel.lab import cgroup
 from tests.network import LIBC, checked
 from tests.workload import wait_until
 
@@ -53,7 +55,7 @@ def lines(path: Path, name: str) -> list[dict[str, Any]]:
     return [entry for entry in found if entry["process"] == name]
 
 
-def test_lines(tmp_path: Path, name: str) -> None:
+def _lines(tmp_path: Path, name: str) -> None:
     """One object for each finished process, when it is final; a second run goes on in the file.
 
     What a writer that was killed has left without an end is cut off.
@@ -87,7 +89,7 @@ def test_second_writer(tmp_path: Path) -> None:
         assert "another exporter writes it; accepted is one" in program.refusal(done, 1)
 
 
-def test_rotation(tmp_path: Path, name: str) -> None:
+def _rotation(tmp_path: Path, name: str) -> None:
     """By size: old files are compressed, as many as are kept; no line is lost or torn."""
     path = tmp_path / "exits.jsonl"
     configuration = settings(tmp_path, f"path: {path}, max_bytes: 2500, keep: 2")
@@ -104,7 +106,7 @@ def test_rotation(tmp_path: Path, name: str) -> None:
         assert [json.loads(line)["process"] for line in text.splitlines()]
 
 
-def test_full(tmp_path: Path, name: str) -> None:
+def _full(tmp_path: Path, name: str) -> None:
     """On a file system that is 95 % full nothing is written, and what is not is counted."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -124,14 +126,18 @@ def test_full(tmp_path: Path, name: str) -> None:
         checked(LIBC.umount2(bytes(disk), 0))
 
 
-def test_refused(tmp_path: Path, name: str) -> None:
-    """What can't be written is counted, the exporter goes on, and no line is torn."""
+def _refused(tmp_path: Path, name: str) -> None:
+    """Count what can't be written, and go on; no line is torn."""
     path = tmp_path / "exits.jsonl"
     configuration = settings(tmp_path, f"path: {path}")
     prefix = ("prlimit", "--fsize=2003")  # a larger file is refused, by EFBIG
-    with program.serve("--config.file", configuration, prefix=prefix) as exporter:
+    flags = ("--config.file", configuration)
+    with (
+        cgroup() as own,  # what others end with does not fill the file
+        program.serve(*flags, "--cgroup-path", str(own), prefix=prefix) as exporter,
+    ):
         for _ in range(7):
-            workers.live(name, 3, SIZE)
+            workers.live(name, 3, SIZE, own)
         wait_until(
             lambda: exporter.scrape().sum("netatop_exit_log_lost_total", reason="error") >= 3,
             "they are counted as lost",
@@ -139,6 +145,27 @@ def test_refused(tmp_path: Path, name: str) -> None:
         assert "not written, reason error" in exporter.log
     assert path.read_text().endswith("}\n")
     assert 0 < len(lines(path, name)) < 5
+
+
+SCENARIOS: Final = {
+    scenario.__name__[1:]: scenario for scenario in (_lines, _rotation, _full, _refused)
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[None]]]:
+    """Run all of them at once: each waits until what has ended is final, which takes 16 seconds."""
+    with ThreadPoolExecutor(len(SCENARIOS)) as pool:
+        yield {
+            label: pool.submit(scenario, tmp_path_factory.mktemp(label), workers.new_name())
+            for label, scenario in SCENARIOS.items()
+        }
+
+
+@pytest.mark.parametrize("label", SCENARIOS)
+def test_json(outcomes: dict[str, Future[None]], label: str) -> None:
+    """Each of these scenarios goes as it says."""
+    outcomes[label].result()
 
 
 # netatopd's format. All of this from its header file: a reader subscribes by counting the second

@@ -306,7 +306,7 @@ def test_refused(words: tuple[str, ...], status: int, said: str) -> None:
     ("path", "said"),
     [
         ("/api/v1/hosts?address=x", b"found 'x'"),
-        ("/api/v1/hosts?cidr=::", b"found parameter 'cidr'; accepted is address"),
+        ("/api/v1/hosts?cidr=::", b"found parameter 'cidr'; accepted are address"),
         ("/api/v1/connections?address=1.2.3.4.5", b"found '1.2.3.4.5'"),
     ],
 )

@@ -7,7 +7,11 @@ import contextlib
 import functools
 import gzip
 import http.client
+import os
+import re
+import signal
 import socket
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -18,6 +22,8 @@ from tests.e2e.exposition import Exposition
 from tests.workload import PATIENCE, Process, wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.e2e.program import Program
 
 pytestmark = [pytest.mark.e2e, pytest.mark.kernel]
@@ -145,7 +151,7 @@ def test_page(exporter: Program) -> None:
     answer = exporter.ask("/")
     assert answer.status == 200
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert b'<a href="/metrics">' in answer.body
+    assert b'<a href="metrics">' in answer.body
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
@@ -164,11 +170,38 @@ def test_unknown_path(exporter: Program, path: str) -> None:
     assert b"/metrics" in answer.body
 
 
-def test_query_is_ignored(exporter: Program) -> None:
+def test_other_parameters(exporter: Program) -> None:
     """Prometheus may add parameters."""
-    answer = exporter.ask("/metrics?collect[]=anything")
+    answer = exporter.ask("/metrics?target=anything&module=")
     assert answer.status == 200
     Exposition(answer.body.decode()).check_law()
+
+
+@pytest.mark.parametrize(
+    ("query", "subjects"),
+    [
+        ("collect[]=total", {""}),
+        ("collect%5B%5D=groups&collect[]=unidentified", {"group_", "unidentified_"}),
+        ("collect[]=processes&a=b", {"process_"}),
+        ("collect[]=exporter", set()),
+    ],
+)
+def test_collect(exporter: Program, query: str, subjects: set[str]) -> None:
+    """A scrape may be for some collectors only, and has their families then."""
+    answer = exporter.ask(f"/metrics?{query}")
+    assert answer.status == 200
+    found = Exposition(answer.body.decode())
+    counted = {name for name in found.types if re.fullmatch("netatop_.*transmit_packets", name)}
+    assert counted == {f"netatop_{subject}transmit_packets" for subject in subjects}
+
+
+@pytest.mark.parametrize("name", ["anything", "", "Total", "total,groups"])
+def test_collect_of_what_there_is_not(exporter: Program, name: str) -> None:
+    """It is named, and so are those that there are."""
+    answer = exporter.ask(f"/metrics?collect[]=total&collect[]={name}")
+    assert answer.status == 400
+    said = f"collect[]: found {name!r}; accepted are total, unidentified, groups, "
+    assert answer.body.decode().startswith(said)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "BREW"])
@@ -183,7 +216,7 @@ def test_other_methods(exporter: Program, method: str) -> None:
     [
         b"nonsense\r\n\r\n",
         b"GET /metrics HTTP/9.9\r\n\r\n",
-        b"GET /metrics HTTP/1.1\r\n" + b"A: b\r\n" * 200 + b"\r\n",
+        b"GET /metrics HTTP/1.1\r\n" + b"A: b\r\n" * 4000 + b"\r\n",
         b"GET /" + b"x" * 70000 + b" HTTP/1.1\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(40) + b"\r\n\r\n",
         b"\r\n\r\n",
@@ -207,7 +240,9 @@ def test_another_path() -> None:
     with program.serve(path="/netatop/all") as exporter:
         exporter.scrape()
         assert exporter.ask("/metrics").status == 404
-        assert b'<a href="/netatop/all">' in exporter.ask("/").body
+        assert (
+            b'<a href="netatop/all">' in exporter.ask("/").body
+        )  # relative: a proxy may add to it
 
 
 # Many clients
@@ -330,3 +365,100 @@ def test_any_port() -> None:
         assert port > 0
         assert _is_ready(exporter, program.LOCAL, port)
         assert exporter.end() == 0
+
+
+def test_several_addresses(tmp_path: Path) -> None:
+    """Each is served, and told in the log; a socket with a name goes when the exporter ends."""
+    ports = (program.free_port(), program.free_port())
+    path = tmp_path / "netatop.sock"
+    listen = (f"{program.LOCAL}:{ports[0]}", f"[::1]:{ports[1]}", f"unix:{path}")
+    words = [word for address in listen for word in ("--web.listen-address", address)]
+    with program.start(*words) as exporter:
+        wait_until(lambda: exporter.log.count(" serves ") == 3, "it serves")
+        assert _is_ready(exporter, program.LOCAL, ports[0])
+        assert _is_ready(exporter, "::1", ports[1])
+        assert path.stat().st_mode & 0o777 == 0o660
+        for address in (f"http://{listen[0]}", f"http://{listen[1]}", listen[2]):
+            assert f" serves {address}/metrics" in exporter.log
+        for address in listen:
+            done = program.run("status", "--web.listen-address", address)
+            assert (done.returncode, done.stderr) == (0, "")
+        curl = subprocess.run(
+            ("curl", "-fsS", "--unix-socket", path, "http://localhost/metrics"),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=PATIENCE,
+        )
+        Exposition(curl.stdout).check_law()
+        message = program.refusal(program.run("serve", "--web.listen-address", listen[2]), 1)
+        assert f"{path}: another program answers there" in message
+        assert exporter.end() == 0
+    assert not path.exists()
+
+
+def test_socket_that_was_left(tmp_path: Path) -> None:
+    """What a killed exporter has left is replaced; what is no socket is not."""
+    path = tmp_path / "netatop.sock"
+    address = f"unix:{path}"
+    with program.start("--web.listen-address", address) as exporter:
+        wait_until(lambda: " serves " in exporter.log, "it serves")
+        exporter.end(signal.SIGKILL)
+    assert path.exists()
+    with program.start("--web.listen-address", address) as exporter:
+        wait_until(lambda: " serves " in exporter.log, "it serves")
+        assert exporter.end() == 0
+    path.write_text("precious")
+    message = program.refusal(program.run("serve", "--web.listen-address", address), 1)
+    assert f"{path}: found a file that is no socket" in message
+    assert path.read_text() == "precious"
+    message = program.refusal(program.run("status", "--web.listen-address", address), 1)
+    assert f"no exporter answers at {address} (/metrics): " in message
+
+
+HANDED = ("bash", "-c", 'exec 3<&"$0"; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"')
+"""Starts a program as systemd does with a socket unit (sd_listen_fds(3))."""
+
+
+def test_sockets_of_systemd() -> None:
+    """It serves on a socket that it is handed, and leaves it as it is."""
+    with socket.create_server((program.LOCAL, 0)) as server:
+        port = server.getsockname()[1]
+        for _ in range(2):
+            os.set_inheritable(server.fileno(), True)
+            prefix = (*HANDED, str(server.fileno()))
+            with program.start("--web.systemd-socket", prefix=prefix, passed=server) as exporter:
+                wait_until(lambda e=exporter: _is_ready(e, program.LOCAL, port), "it answers")
+                assert exporter.end() == 0
+                assert f" serves http://{program.LOCAL}:{port}/metrics" in exporter.log
+        with socket.create_connection((program.LOCAL, port)):
+            pass  # whoever comes now waits for the next start
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("--web.systemd-socket",), 1, "found no sockets from systemd (LISTEN_FDS)"),
+        (
+            ("--web.systemd-socket", "--web.listen-address", ":0"),
+            2,
+            "--web.systemd-socket: found with --web.listen-address; accepted is one of them",
+        ),
+        (("--web.listen-address", "unix:here"), 2, "accepted is an absolute path"),
+        (("--web.listen-address", f"unix:/{'x' * 107}"), 2, "of up to 107 bytes"),
+        (("--web.listen-address", "unix:/nowhere/sock"), 1, "cannot listen on unix:/nowhere/sock"),
+    ],
+)
+def test_no_socket(words: tuple[str, ...], status: int, said: str) -> None:
+    """The flag is named, and what would be accepted."""
+    assert said in program.refusal(program.run("serve", *words), status)
+
+
+def test_what_is_no_listener() -> None:
+    """A descriptor that is something else is refused."""
+    with socket.socket() as other:
+        os.set_inheritable(other.fileno(), True)
+        prefix = (*HANDED, str(other.fileno()))
+        with program.start("--web.systemd-socket", prefix=prefix, passed=other) as exporter:
+            assert exporter.process.wait(PATIENCE) == 1
+            assert "--web.systemd-socket: found something else at descriptor 3" in exporter.log

@@ -189,7 +189,7 @@ def test_namespaces(*, entered: bool) -> None:
 
 def _wait_until_found(exporter: Program, place: Namespace, *, entered: bool) -> None:
     """Wait until what passes in a namespace is counted, or the log says that it is not."""
-    inode = str(Path("/run/netns", place.name).stat().st_ino)
+    inode = str(place.inode)
 
     def is_found() -> bool:
         if not entered:

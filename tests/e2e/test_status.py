@@ -119,3 +119,10 @@ def test_overflow() -> None:
     match = THEIRS.fullmatch(line)
     assert match
     assert int(match[3]) >= 1
+
+
+def test_ready(exporter: program.Program) -> None:
+    """Its exit status is the answer, and it prints nothing."""
+    where = ("--web.listen-address", exporter.address)
+    done = program.run("status", "--ready", *where)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -246,7 +246,7 @@ def test_views(known: tuple[Program, Process], name: str) -> None:
         assert words[:2] == [str(talker.pid), name]
         assert [w for w in words if w in more][:4] == more
         assert screen.end() == 0
-        assert screen.is_as_before
+        screen.expect_as_before()
 
 
 def test_keys(known: tuple[Program, Process], name: str) -> None:
@@ -278,7 +278,7 @@ def test_keys(known: tuple[Program, Process], name: str) -> None:
         screen.expect("reverse the order")
         screen.press("?q")
         assert screen.process.wait(PATIENCE) == 0
-        assert screen.is_as_before
+        screen.expect_as_before()
 
 
 @pytest.mark.parametrize("size", [(40, 10), (80, 24), (300, 80)])
@@ -328,7 +328,7 @@ def test_hostile_names(full: Program) -> None:
         for forbidden in (b"\x1b[2J\x1b[31m", "\u202e".encode(), b"\x1b[31m"):
             assert forbidden not in screen.written
         assert screen.end() == 0
-        assert screen.is_as_before
+        screen.expect_as_before()
 
 
 def test_no_colour(known: tuple[Program, Process], name: str) -> None:
@@ -353,7 +353,7 @@ def test_signals(full: Program, number: int, status: int) -> None:
         screen.expect("python")
         screen.process.send_signal(number)
         assert screen.process.wait(PATIENCE) == status
-        assert screen.is_as_before
+        screen.expect_as_before()
         assert b"Traceback" not in screen.written
 
 
@@ -362,7 +362,7 @@ def test_ctrl_c(full: Program) -> None:
     with terminal.top(full.address) as screen:
         screen.expect("python")
         assert screen.end("\x03") == 0
-        assert screen.is_as_before
+        screen.expect_as_before()
 
 
 def test_an_error(full: Program, tmp_path: Path) -> None:
@@ -375,7 +375,7 @@ def test_an_error(full: Program, tmp_path: Path) -> None:
     with terminal.top(full.address, *QUICK, PYTHONPATH=str(tmp_path)) as screen:
         assert screen.process.wait(PATIENCE) == 1
         wait_until(lambda: b"on purpose" in screen.written, "it is told")
-        assert screen.is_as_before
+        screen.expect_as_before()
         assert screen.written.rfind(b"on purpose") > screen.written.rfind(terminal.ALTERNATE[1])
 
 
@@ -393,9 +393,7 @@ def test_exporter_that_goes_and_comes(name: str) -> None:
         with contextlib.ExitStack() as stack:
             stack.push(screens)
             screen.expect("no exporter answers at", "Connection refused", totals()[0])
-            again = stack.enter_context(
-                program.start("--web.listen-address", address)  # the last one counts
-            )
+            again = stack.enter_context(program.start("--web.listen-address", address))
             wait_until(lambda: "no exporter answers" not in screen.text, "it is back")
             talker.tell(7)
             talker.hear()
@@ -403,7 +401,7 @@ def test_exporter_that_goes_and_comes(name: str) -> None:
             assert "-" not in screen.row(name)[2:6]
             assert not any(word.startswith("-") and len(word) > 1 for word in screen.row(name))
             assert screen.end() == 0
-            assert screen.is_as_before
+            screen.expect_as_before()
             assert again.end() == 0
 
 
@@ -428,7 +426,7 @@ def test_an_exporter_that_stalls() -> None:
             begin = time.monotonic()
             assert screen.end() == 0
             assert time.monotonic() - begin < client.TIMEOUT_SECONDS / 2
-            assert screen.is_as_before
+            screen.expect_as_before()
 
 
 def test_a_terminal_that_is_closed(full: Program) -> None:
@@ -446,12 +444,12 @@ def test_suspended(known: tuple[Program, Process], name: str) -> None:
         screen.expect(f" {name} ")
         screen.press("\x1a")
         wait_until(lambda: screen.is_stopped, "it is stopped")
-        assert screen.is_as_before
+        screen.expect_as_before()
         screen.process.send_signal(signal.SIGCONT)
         wait_until(lambda: not screen.is_as_before, "it has the terminal")
         screen.expect(f" {name} ")
         assert screen.end() == 0
-        assert screen.is_as_before
+        screen.expect_as_before()
 
 
 class Older(BaseHTTPRequestHandler):

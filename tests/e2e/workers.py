@@ -7,22 +7,23 @@ import ctypes
 import itertools
 import os
 import socket
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.network import LIBC, checked
+from tests.network import LIBC, checked, run
 from tests.workload import PATIENCE, Process
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 PR_SET_NAME: Final = 15
-SO_RCVBUFFORCE: Final = 33
-"""A receive buffer beyond net.core.rmem_max (socket(7))."""
 HEADERS: Final = 28
 """Bytes of the IPv4 and UDP headers."""
 LOCAL: Final = "127.0.0.1"
+CROWD: Final = str(Path(__file__).with_name("crowd.py"))
 NUMBERS = itertools.count(1)
 
 
@@ -73,9 +74,9 @@ def talker(talk: Connection, name: bytes | str, size: int) -> None:
             talk.send("done")
 
 
-def live(name: str, datagrams: int, size: int) -> int:
+def live(name: str, datagrams: int, size: int, cgroup: Path | None = None) -> int:
     """Run a process that sends to itself and ends; return its pid."""
-    with Process(talker, name, size) as started:
+    with Process(talker, name, size, cgroup=cgroup) as started:
         started.hear()
         started.tell(datagrams)
         started.hear()
@@ -100,28 +101,9 @@ def pacer(talk: Connection, name: str, prelude: int, datagrams: int, seconds: fl
 
 
 def crowd(talk: Connection, name: str, processes: int, size: int) -> None:
-    """Start processes; each sends one datagram here and exits at once."""
-    with udp_socket() as sink:
-        sink.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 24)
-        children = [send_one(name, sink.getsockname(), size) for _ in range(processes)]
-        assert [os.waitpid(child, 0)[1] for child in children] == [0] * processes
-        received = sum(len(sink.recv(1 << 16)) for _ in children)
-        talk.send(received)
-
-
-def send_one(name: str, address: tuple[str, int], size: int) -> int:
-    """Start a process that sends one datagram and ends; return its pid."""
-    child = os.fork()
-    if child:
-        return child
-    status = 70
-    try:
-        call_myself(name)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            sender.sendto(bytes(size), address)
-        status = 0
-    finally:
-        os._exit(status)
+    """Start processes; each sends one datagram here and exits at once. Says how many bytes came."""
+    words = (name, str(processes), str(size))
+    talk.send(int(run(sys.executable, "-I", "-S", CROWD, *words)))
 
 
 def team(talk: Connection, name: str, shares: dict[str, int], size: int) -> None:

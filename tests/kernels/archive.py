@@ -67,6 +67,10 @@ class Archive:
             raise RuntimeError(message)
         return found
 
+    def download(self, package: str, place: Path) -> None:
+        """Download a package into a directory."""
+        self._run("apt-get", "--quiet", "download", package, at=place)
+
     def fetch(self, release: str, place: Path, *, headers: bool) -> None:
         """Unpack the packages of a release, with its headers or without."""
         # From Linux 6.19 on the image is in parts.
