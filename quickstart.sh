@@ -45,17 +45,32 @@ need_for_run() {
 need_for_test() {
     need atop command -v atop
     need bpftool command -v bpftool
+    need buildah command -v buildah
     need busybox-static command -v busybox
+    need chromium command -v chromium
     need curl command -v curl
+    need debhelper command -v dh
+    need dh-python command -v dh_python3
     need ethtool command -v ethtool
+    need fonts-inter test -d /usr/share/fonts/opentype/inter
     need iproute2 command -v ip
     need kmod command -v depmod
     need libcap2-bin command -v capsh
+    need lintian command -v lintian
     need lz4 command -v lz4
+    need man-db command -v man
+    need mandoc command -v mandoc
+    need mmdebstrap command -v mmdebstrap
     need nftables command -v nft
+    need openssl command -v openssl
     need prometheus command -v promtool
+    need python3-bcrypt /usr/bin/python3 -c 'import bcrypt'
     need python3-bpfcc /usr/bin/python3 -c 'import bcc'
+    need python3-h11 /usr/bin/python3 -c 'import h11'
+    need python3-pip /usr/bin/python3 -c 'import pip'
+    need python3-yaml /usr/bin/python3 -c 'import yaml'
     need qemu-system-x86 command -v qemu-system-x86_64
+    need runc command -v runc
     need zstd command -v zstd
 }
 
