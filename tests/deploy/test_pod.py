@@ -242,6 +242,11 @@ def _other_users(wanted: dict[str, Any]) -> None:
         {"destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind", "ro"]},
         *(one for one in wanted["mounts"] if one["destination"] not in without),
     ]
+    # A runtime gives them a layer that is theirs; in the image itself they may make nothing.
+    for mount in wanted["mounts"]:
+        if not mount["destination"].startswith("/dev/"):
+            made = Path(wanted["root"]["path"], mount["destination"].lstrip("/"))
+            made.mkdir(parents=True, exist_ok=True)
 
 
 def _bad_settings(wanted: dict[str, Any]) -> None:
