@@ -479,6 +479,16 @@ def _web_flags(parser: argparse.ArgumentParser) -> None:
         help="finished processes that are kept to be listed; older ones make room",
     )
     parser.add_argument(
+        "--web.allowed-host",
+        dest="allowed_hosts",
+        metavar="NAME",
+        type=functools.partial(flags.host, "--web.allowed-host"),
+        action="append",
+        default=argparse.SUPPRESS,
+        help="a name under which browsers and proxies on this host may ask, beside the host's own; "
+        "may be given again (docs/web.md)",
+    )
+    parser.add_argument(
         "--web.max-requests",
         dest="max_requests",
         metavar="N",

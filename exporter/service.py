@@ -34,6 +34,7 @@ from exporter.kernel.core_object import Options
 from exporter.kernel.exit_list import ExitList
 from exporter.listeners import Listeners
 from exporter.reload import Reloader
+from exporter.web.authority import own_names
 from exporter.web.policy import Policies
 from exporter.web.server import Server
 from exporter.web.site import Site
@@ -75,7 +76,8 @@ def serve(chosen: Flags) -> None:
     # The address first: that it is taken should be known before anything is loaded, and until then
     # /readyz can say no.
     site, policies = Site(chosen.telemetry_path), Policies(chosen.web_config_file)
-    server = Server(site, _listeners(chosen), policies, chosen.max_requests)
+    names = own_names((*chosen.allowed_hosts, *(one.host for one in chosen.listen_addresses)))
+    server = Server(site, _listeners(chosen), policies, chosen.max_requests, names)
     writer = exit_log.Writer(settings.exit_log) if settings.exit_log else None
     path = settings.compat.netatop_bpf
     netatop_clients = netatop_bpf.Server(path) if path else None

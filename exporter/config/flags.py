@@ -64,6 +64,7 @@ class Flags(NamedTuple):
     web_config_file: str | None = None
     http_config_file: str | None = None
     telemetry_path: str = "/metrics"
+    allowed_hosts: tuple[str, ...] = ()
     max_requests: int = 100
     cgroup_path: str | None = None
     max_tasks: int = 65536
@@ -118,6 +119,14 @@ def file(flag: str, text: str) -> str:
     """Check the name of a file. Raises ConfigError."""
     if not text:
         message = f"{flag}: found ''; accepted is the name of a file"
+        raise ConfigError(message)
+    return text
+
+
+def host(flag: str, text: str) -> str:
+    """Check a name as a header `Host` has it, without a port. Raises ConfigError."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,253}", text):
+        message = f"{flag}: found {text!r}; accepted is a name without a port, as host.example.org"
         raise ConfigError(message)
     return text
 

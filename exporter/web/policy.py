@@ -43,6 +43,11 @@ class Policy:
         self.is_broken = False
         """The file can't be used any more: nobody may ask."""
 
+    @property
+    def is_open(self) -> bool:
+        """Tell whether who can connect may ask, whatever the name under which he does."""
+        return self.context is None and self.users is None
+
     def close(self) -> None:
         """End what runs for it."""
         if self.users:

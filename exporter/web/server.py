@@ -18,9 +18,9 @@ import threading
 import time
 from asyncio.sslproto import SSLProtocol
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from exporter.web import access
+from exporter.web import access, authority
 from exporter.web.connection import Connection
 from exporter.web.message import busy, say
 
@@ -64,16 +64,32 @@ PLAIN_TO_TLS: Final = (
 CHALLENGE: Final = ("WWW-Authenticate", 'Basic realm="netatop-exporter", charset="UTF-8"')
 
 
+class Client(NamedTuple):
+    """What is known of who asks."""
+
+    names: frozenset[str] | None
+    """Those of its certificate; None: it has shown none."""
+    is_local: bool
+    """It has come to a loopback address."""
+
+
 class Server:
     """Answers in its `with` block; what listens does so before, and is closed with it."""
 
     def __init__(
-        self, site: Site, listeners: Listeners, policies: Policies, max_requests: int
+        self,
+        site: Site,
+        listeners: Listeners,
+        policies: Policies,
+        max_requests: int,
+        names: frozenset[str] = frozenset(),
     ) -> None:
+        """Take the names under which it may be asked on loopback addresses (web/authority.py)."""
         self.site = site
         self._listeners = listeners
         self._policies = policies
         self._max_requests = max_requests
+        self._names = names
         self._working = 0
         """Answers that are being made."""
         self._connections: dict[Connection, None] = {}
@@ -187,12 +203,15 @@ class Server:
             return
         finally:
             self._opening -= 1
-        names = access.names(writer.get_extra_info("peercert"))
+        who = Client(
+            access.names(writer.get_extra_info("peercert")),
+            authority.is_loopback(writer.get_extra_info("sockname")),
+        )
         connection = Connection(reader, writer, address)
         self._connections[connection] = None
 
         async def ask(request: Request) -> Answer:
-            answer = await self._answer(request, names)
+            answer = await self._answer(request, who)
             log.debug("%s %s %s: %d", address, request.method, request.path, answer.status)
             self._limit_sending(connection, answer.body)
             return answer
@@ -255,10 +274,10 @@ class Server:
             message = "no TLS"
             raise ConnectionError(message)
 
-    async def _answer(self, request: Request, names: frozenset[str] | None) -> Answer:
+    async def _answer(self, request: Request, who: Client) -> Answer:
         """Answer a request, if the client may ask and there is time for it."""
         policy = self._policies.current()
-        refused = await self._refuse(policy, request, names)
+        refused = await self._refuse(policy, request, who)
         if refused:
             return refused
         if not self.site.is_slow(request):
@@ -282,18 +301,19 @@ class Server:
         if not work.cancelled():
             work.exception()  # seen, also where nobody waits any more
 
-    async def _refuse(
-        self, policy: Policy, request: Request, names: frozenset[str] | None
-    ) -> Answer | None:
+    async def _refuse(self, policy: Policy, request: Request, who: Client) -> Answer | None:
         """Return why a client may not ask; None: it may."""
         if policy.is_broken:
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             return say(status, "the web configuration can't be read; the log says why")
         if not policy.bucket.take():
             return say(HTTPStatus.TOO_MANY_REQUESTS, "more than rate_limit permits")
+        if policy.is_open and who.is_local:
+            reason = authority.refusal(request.header("host"), self._names)
+            return say(HTTPStatus.MISDIRECTED_REQUEST, reason) if reason else None
         if request.path in policy.excluded:
             return None
-        if reason := access.may_connect(policy.chosen, names):
+        if reason := access.may_connect(policy.chosen, who.names):
             return say(HTTPStatus.FORBIDDEN, reason)
         return await _challenge(policy, request)
 

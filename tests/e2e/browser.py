@@ -23,12 +23,14 @@ from tests.workload import PATIENCE, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+HOSTILE: Final = "hostile.example.org"
+"""A site that lets its name resolve to this host."""
 FLAGS: Final = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"),
     *("--remote-debugging-pipe", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--disable-extensions", "--disable-dev-shm-usage", "--mute-audio"),
     *("--font-render-hinting=none", "--disable-lcd-text", "--force-color-profile=srgb"),
-    "--lang=en-GB",
+    *("--lang=en-GB", f"--host-resolver-rules=MAP {HOSTILE} 127.0.0.1"),
 )
 """The sandbox needs another user than root, and what is shown is our own."""
 MODIFIERS: Final = {"Shift": 8}

@@ -68,6 +68,7 @@ RUNS: Final[Mapping[str, Run]] = {
     "netatop-exporter hosts": Run(head=True),
     "netatop-exporter hosts 203.0.113.5": Run(),
     "netatop-exporter serve --pin-path /sys/fs/bpf/netatop-exporter": SERVES,
+    "netatop-exporter serve --web.allowed-host metrics.example.org": SERVES,
     "netatop-exporter serve --web.listen-address 127.0.0.1:10048 "
     "--web.listen-address unix:/run/netatop-exporter.sock": SERVES,
     "netatop-exporter status": Run(),

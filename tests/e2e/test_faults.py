@@ -387,6 +387,8 @@ def test_address_of_nobody(address: str, complaint: str) -> None:
         "--web.telemetry-path /healthz",
         "--web.telemetry-path /readyz",
         "--web.telemetry-path /a?b",
+        "--web.allowed-host http://a",
+        "--web.allowed-host a:1",
         "--web.max-requests 0",
         "--web.max-requests 1001",
         "--tasks.max 0",

@@ -19,6 +19,8 @@ import pytest
 
 from tests.e2e import program, workers
 from tests.e2e.exposition import Exposition
+from tests.kernel.lab import alone
+from tests.network import cable, run
 from tests.workload import PATIENCE, Process, wait_until
 
 if TYPE_CHECKING:
@@ -414,6 +416,53 @@ def test_socket_that_was_left(tmp_path: Path) -> None:
     assert path.read_text() == "precious"
     message = program.refusal(program.run("status", "--web.listen-address", address), 1)
     assert f"no exporter answers at {address} (/metrics): " in message
+
+
+# Under which name
+
+
+def _status(exporter: Program, host: str, path: str = "/metrics", near: str = program.LOCAL) -> int:
+    connection = http.client.HTTPConnection(near, exporter.port, timeout=PATIENCE)
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers={"Host": host})
+        answer = connection.getresponse()
+        said = answer.read()
+    refused = answer.status == 421
+    assert refused == said.startswith(f"Host: found '{host}'; accepted on a loopback".encode())
+    assert len(said) < 200 or not refused
+    return answer.status
+
+
+def test_names() -> None:
+    """A name that a hostile site lets resolve to this host gets nothing, on either family."""
+    port = program.free_port()
+    words = ("--web.listen-address", f":{port}", "--web.allowed-host", "proxy.example.org")
+    with program.start(*words) as exporter:
+        exporter.port = port
+        wait_until(exporter.is_ready, "it is ready")
+        for near in (program.LOCAL, "::1"):
+            for host in (program.LOCAL, "[::1]:1", f"localhost:{port}", socket.gethostname()):
+                assert _status(exporter, host, near=near) == 200
+            assert _status(exporter, "Proxy.example.org", near=near) == 200
+            for path in ("/metrics", "/", "/top", "/api/v1/groups", "/healthz", "/nowhere"):
+                assert _status(exporter, "hostile.example.org", path, near) == 421
+        assert _status(exporter, f"{program.LOCAL}.example.org:{port}") == 421
+        assert exporter.end() == 0
+
+
+def test_names_on_other_addresses() -> None:
+    """Who comes over the network may call the host what it is called there."""
+    with alone(), cable() as ends:
+        into = ("nsenter", f"--net=/run/netns/{ends.left.namespace.name}")
+        port = program.free_port()
+        with program.start("--web.listen-address", f":{port}", prefix=into) as exporter:
+            wait_until(lambda: " serves " in exporter.log, "it serves")
+            for address in (ends.left.ipv4, f"[{ends.left.ipv6}]"):
+                url = f"http://{address}:{port}/metrics"
+                curl = ("curl", "-fsSg", "--header", "Host: host.example.org", url)
+                into = ("ip", "netns", "exec", ends.right.namespace.name)
+                Exposition(run(*into, *curl)).check_law()
+            assert exporter.end() == 0
 
 
 HANDED = ("bash", "-c", 'exec 3<&"$0"; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"')

@@ -529,6 +529,17 @@ def test_the_policy_holds(chromium: Browser, full: Program) -> None:
     tab.close()
 
 
+def test_rebinding(chromium: Browser, full: Program) -> None:
+    """A site whose name comes to resolve to this host is shown nothing."""
+    tab = Tab(chromium)
+    for path in ("/top", "/metrics", "/api/v1/groups"):
+        tab.go(f"http://{browser.HOSTILE}:{full.port}{path}")
+        assert tab.evaluate("document.body.innerText").startswith(f"Host: found '{browser.HOSTILE}")
+    asked = "fetch('/metrics').then((answer) => answer.status)"
+    assert tab.evaluate(asked) == 421
+    tab.close()
+
+
 # Pictures
 
 

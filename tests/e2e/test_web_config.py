@@ -270,6 +270,9 @@ def test_excluded_paths(tmp_path: Path) -> None:
             assert secured.ask(path, secured.client).status == (200 if is_excluded else 401)
         right = secured.ask(shown=secured.client, authorization=basic(USER, PASSWORD))
         assert right.status == 200
+        # Under whatever name: no browser would show what is here to who asks under it.
+        headers = {"authorization": basic(USER, PASSWORD), "host": "proxy.example.org"}
+        assert secured.ask(shown=secured.client, **headers).status == 200
 
 
 def test_changes_while_it_runs(tmp_path: Path) -> None:
