@@ -125,6 +125,11 @@ def document() -> Schema:
                     f"{processes.PATH}: found parameter 'form'; accepted is limit",
                 ),
                 "Unknown": _text("User and password are needed", "user and password are needed"),
+                "Misdirected": _text(
+                    "Asked on a loopback address under a name that is not this host's",
+                    "Host: found 'hostile.example.org'; accepted on a loopback address are "
+                    "addresses, localhost, the host's own names and those of --web.allowed-host",
+                ),
                 "Busy": {
                     **_text("Not ready yet, or too much to do", "not ready yet"),
                     "headers": {
@@ -190,6 +195,7 @@ def _get(
                 },
                 "400": {"$ref": "#/components/responses/Refused"},
                 "401": {"$ref": "#/components/responses/Unknown"},
+                "421": {"$ref": "#/components/responses/Misdirected"},
                 "503": {"$ref": "#/components/responses/Busy"},
             },
         }
@@ -205,6 +211,7 @@ def _health(name: str, summary: str, text: str) -> Schema:
             "responses": {
                 "200": _text("It is", text),
                 "401": {"$ref": "#/components/responses/Unknown"},
+                "421": {"$ref": "#/components/responses/Misdirected"},
                 "503": {"$ref": "#/components/responses/Busy"},
             },
         }
