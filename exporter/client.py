@@ -11,13 +11,13 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from exporter.config import http as config
 from exporter.errors import ConfigError, ServeError
 
 if TYPE_CHECKING:
     import ssl
+    from typing import Self
 
-    from exporter.config.flags import Address
+    from exporter.config.flags import Address, Flags
     from exporter.config.http import BasicAuth, TlsClient
 
 TIMEOUT_SECONDS: Final = 10
@@ -35,6 +35,11 @@ class StatusError(ServeError):
 
 class Client:
     """Asks one exporter."""
+
+    @classmethod
+    def of(cls, chosen: Flags) -> Self:
+        """Return who asks the one that the flags name. Raises ConfigError."""
+        return cls(chosen.listen_address, chosen.http_config_file)
 
     def __init__(self, address: Address, config_file: str | None = None) -> None:
         """config_file: how, if not by plain HTTP. Raises ConfigError."""
@@ -86,6 +91,8 @@ class Client:
         )
 
     def _configure(self, path: Path) -> None:
+        from exporter.config import http as config  # noqa: PLC0415 (few need it, and YAML)
+
         chosen = config.load(str(path))
         try:
             if chosen.basic_auth:

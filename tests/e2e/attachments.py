@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import re
+import tempfile
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from tests.network import run, run_json
 
 ATTEMPTS: Final = 23
+TEMPORARY: Final = f"{tempfile.gettempdir()}/"
 HOLDS = re.compile(r"^(link_id|prog_id):\s*(\d+)$", re.MULTILINE)
 
 
@@ -62,9 +64,31 @@ def held_by(pid: int) -> Attachments:
     return Attachments(frozenset(found["link_id"]), frozenset(found["prog_id"]))
 
 
+def pinned_by_tests() -> Attachments:
+    """Return what is pinned in file systems of tests, with the programs of those links."""
+    links, programs = set(), set()
+    for link in _listed("link", "list", "--bpffs"):
+        if _is_pinned_by_test(link):
+            links.add(link["id"])
+            programs.add(link["prog_id"])
+    for program in _listed("prog", "list", "--bpffs"):
+        if _is_pinned_by_test(program):
+            programs.add(program["id"])
+    return Attachments(frozenset(links), frozenset(programs))
+
+
+def _is_pinned_by_test(listed: dict[str, Any]) -> bool:
+    return any(path.startswith(TEMPORARY) for path in listed.get("pinned", ()))
+
+
 def left_since(before: Attachments) -> Attachments:
-    """Return what has come since and is held by no process: others may come and go meanwhile."""
+    """Return what has come since and is held by no process: others may come and go meanwhile.
+
+    Another run of the tests may have pinned something; who asks has unmounted what was his.
+    """
     left = all_there() - before
+    if left:
+        left -= pinned_by_tests()
     for process in Path("/proc").iterdir() if left else ():
         if process.name.isdecimal():
             with contextlib.suppress(OSError):

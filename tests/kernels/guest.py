@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from exporter import doctor, self_test
+from exporter import self_test
+from exporter.commands import doctor
 from exporter.errors import KernelError
 from exporter.kernel.choice import open_tracer
 from exporter.kernel.core_loader import CoreTracer, Options

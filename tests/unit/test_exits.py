@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter import exits, model
+from exporter import model
 from exporter.api import exits as api
 from exporter.attribution import memory
 from exporter.attribution.ledger import KEEP_NS
+from exporter.commands import exits
 from exporter.errors import ConfigError, StateError
 from exporter.model import Group, RoundTrips, TcpTraffic
 from tests.unit.facts import SECOND, counters, ledger, process, snapshot

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
-from exporter import status
 from exporter.client import Client
 from exporter.collector import Collector
+from exporter.commands import status
 from exporter.config.flags import Address
 from exporter.config.settings import Settings
 from exporter.errors import ServeError

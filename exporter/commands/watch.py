@@ -1,24 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`watch`: the lives of processes and threads as they go on; `wait`: the end of one."""
+"""`watch`: the lives of processes and threads as they go on."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from exporter import arguments
 from exporter.api.exits import PATH, signal_name
-from exporter.errors import ProcessError, ServeError
+from exporter.client import Client
+from exporter.errors import ConfigError, ServeError
 from exporter.kernel.watcher import Filter, Watcher
-from exporter.model import DIRECTIONS, PROTOCOLS, outcome
+from exporter.model import DIRECTIONS, LIFE_EVENTS, PROTOCOLS, outcome
 from exporter.procfs import booted_at, user
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterable, Iterator
 
-    from exporter.client import Client
     from exporter.model import LifeEvent
 
 POLL_SECONDS: Final = 0.5
@@ -29,6 +30,23 @@ HEADER: Final = (
     f"{'time':<15} {'event':<13} {'pid':>7} {'tid':>7} {'parent':>7} {'user':<12} {'command':<15} "
     f"{'outcome':<10} {'received':>13} {'transmitted':>13}"
 )
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Print events until Ctrl-C."""
+    chosen = Filter(
+        events=frozenset(parsed.event or LIFE_EVENTS),
+        pid=parsed.pid or 0,
+        tree=parsed.tree,
+        command=parsed.comm or "",
+    )
+    if chosen.tree and not chosen.pid:
+        message = "--tree: found without --pid; accepted is the process whose descendants are meant"
+        raise ConfigError(message)
+    client = Client.of(arguments.chosen(parsed))
+    for line in events(chosen, client, as_json=parsed.as_json):
+        print(line, flush=True)
+    return 0
 
 
 def events(chosen: Filter, client: Client, *, as_json: bool) -> Iterator[str]:
@@ -44,7 +62,7 @@ def events(chosen: Filter, client: Client, *, as_json: bool) -> Iterator[str]:
             traffic = exits.of(found)
             for event in found:
                 told = _told(event, booted, traffic.get((event.pid, event.time_ns)))
-                yield json.dumps(told) if as_json else line(told)
+                yield json.dumps(told) if as_json else _row(told)
             if watcher.missed > missed:
                 lost, missed = watcher.missed - missed, watcher.missed
                 yield json.dumps({"missed": lost}) if as_json else f"({lost} events were missed)"
@@ -64,54 +82,6 @@ def descendants(pid: int) -> Iterable[int]:
         found += rest
         rest = [grandchild for child in rest for grandchild in children.get(child, [])]
     return found
-
-
-def wait_for(pid: int) -> int:
-    """Return the status of any process, as wait(2) gives it, when it ends.
-
-    Raises ProcessError if there is none, KernelError if it can't be watched.
-    """
-    with Watcher(Filter(events=("exit", "abort"), pid=pid)) as watcher:
-        # Watched first: whatever ends from now on is heard of.
-        status = _ended(pid)
-        while status is None:
-            for event in watcher.poll(POLL_SECONDS):
-                status = event.wait_status
-    return status
-
-
-def _ended(pid: int) -> int | None:
-    """Return the status of a process that nobody has waited for yet; None if it lives."""
-    try:
-        os.close(os.pidfd_open(pid))
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError as error:
-        known = Path(f"/proc/{pid}").exists()
-        what = "a thread of another process" if known else "no process with this id"
-        message = f"wait: found {pid}, {what}; accepted is the pid of a process that lives"
-        raise ProcessError(message) from error
-    if stat[0] not in "ZX":
-        return None
-    # proc_pid_stat(5), counted from the state on: 52 is the status; 0 for those who may not know.
-    status = int(stat[49])
-    if not status and not _may_know(pid):
-        message = (
-            f"wait: {pid} has ended, and to be told how takes CAP_SYS_PTRACE; run as root, or wait "
-            "before it ends"
-        )
-        raise ProcessError(message)
-    return status
-
-
-def _may_know(pid: int) -> bool:
-    """Tell whether the kernel lets us look into a process: whose end we are told (ptrace(2))."""
-    try:
-        Path(f"/proc/{pid}/exe").readlink()
-    except PermissionError:
-        return False
-    except OSError:  # it has none any more
-        return True
-    return True
 
 
 class _Exits:
@@ -170,7 +140,7 @@ def _told(event: LifeEvent, booted: float, traffic: dict[str, Any] | None) -> di
     }
 
 
-def line(told: dict[str, Any]) -> str:
+def _row(told: dict[str, Any]) -> str:
     """Return an event as a row under HEADER."""
     seconds = told["time_seconds"]
     clock = f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{int(seconds % 1 * 1e6):06}"

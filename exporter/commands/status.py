@@ -10,17 +10,29 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from prometheus_client.parser import text_string_to_metric_families
-
+from exporter import arguments
+from exporter.client import Client
 from exporter.errors import ServeError
 from exporter.model import DIRECTIONS, PROTOCOLS, REASONS, UNITS
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterable, Iterator
 
 Samples = dict[str, dict[tuple[str, ...], float]]
 COLUMNS: Final = tuple(f"{d}_{unit}" for d in DIRECTIONS for unit in UNITS)
 NETATOP_DIRECTIONS: Final = (("snd", "transmit"), ("rcv", "receive"))
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Print the totals of a running exporter, or only ask whether it is ready."""
+    chosen = arguments.chosen(parsed)
+    client = Client.of(chosen)
+    if parsed.ready:
+        client.fetch("/readyz")
+        return 0
+    print(report(client.fetch(chosen.telemetry_path), as_json=parsed.as_json))
+    return 0
 
 
 def report(exposition: str, *, as_json: bool = False) -> str:
@@ -38,6 +50,9 @@ def report(exposition: str, *, as_json: bool = False) -> str:
 
 def _samples(exposition: str) -> Samples:
     """Index the samples by name, then by label values in the order of the labels' names."""
+    # Here and not above: a probe (--ready) does not look at them.
+    from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415
+
     found: Samples = defaultdict(dict)
     try:
         for family in text_string_to_metric_families(exposition):

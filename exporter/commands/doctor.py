@@ -6,7 +6,7 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from exporter import __version__, privileges, self_test
+from exporter import __version__, arguments, privileges, reload, self_test, service
 from exporter.errors import KernelError
 from exporter.kernel import (
     bcc_compiler,
@@ -22,11 +22,22 @@ from exporter.kernel.features import Answer, Feature
 from exporter.kernel.types import BTF
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterable, Iterator
 
     from exporter.kernel.core_object import Options
 
 PYTHON: Final = platform.python_version()
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Examine the host."""
+    chosen = arguments.chosen(parsed)
+    settings = reload.settings(chosen)
+    options, places = service.options(chosen, settings), service.places(chosen, settings)
+    examination = examine(options, places, chosen.loader)
+    print("\n".join(examination.lines))
+    return 0 if examination.works else 1
 
 
 class Examination(NamedTuple):

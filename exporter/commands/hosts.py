@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`hosts` and `connections`: traffic by IP address, as tctable printed it."""
+"""`hosts`: traffic by IP address, as tctable printed it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from exporter.api.connections import PATH as CONNECTIONS
-from exporter.api.hosts import PATH as HOSTS
+from exporter import arguments
+from exporter.api.hosts import PATH
+from exporter.client import Client
 from exporter.errors import ServeError
-from exporter.model import DIRECTIONS, PROTOCOLS, TRAFFIC, printable
+from exporter.model import DIRECTIONS, PROTOCOLS, TRAFFIC
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
-    from exporter.client import Client
     from exporter.model import Network
 
 HEADER: Final = (
@@ -26,10 +27,17 @@ DETAIL: Final = (
     f"{'':<5} {'connections':>11} {'receive packets':>16} {'receive bytes':>16} "
     f"{'transmit packets':>16} {'transmit bytes':>16}"
 )
-CONNECTION: Final = (
-    f"{'protocol':<8} {'from':<47} {'to':<47} {'packets':>10} {'bytes':>14} "
-    f"{'packets back':>12} {'bytes back':>14} of"
-)
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Print the IP addresses that a running exporter knows, or how many."""
+    client = Client.of(arguments.chosen(parsed))
+    if parsed.count:
+        print(count(client, parsed.address, as_json=parsed.as_json))
+        return 0
+    for line in listing(client, parsed.address, as_json=parsed.as_json):
+        print(line)
+    return 0
 
 
 def listing(client: Client, wanted: Network | None, *, as_json: bool) -> Iterator[str]:
@@ -54,18 +62,8 @@ def count(client: Client, wanted: Network | None, *, as_json: bool) -> str:
     return json.dumps({"hosts": number}) if as_json else str(number)
 
 
-def connections(client: Client, wanted: Network, *, as_json: bool) -> Iterator[str]:
-    """Yield a line for each connection of an address. Raises ServeError."""
-    found = _ask(client, CONNECTIONS, wanted)["connections"]
-    if as_json:
-        yield from (json.dumps(one) for one in found)
-        return
-    yield CONNECTION
-    yield from map(_connection, found)
-
-
 def _ask_hosts(client: Client, wanted: Network | None) -> list[dict[str, Any]]:
-    answer = _ask(client, HOSTS, wanted)
+    answer = ask(client, PATH, wanted)
     if not answer["counted"]:
         message = (
             "this exporter does not count by IP address; start it with --collector.hosts, or with "
@@ -76,7 +74,8 @@ def _ask_hosts(client: Client, wanted: Network | None) -> list[dict[str, Any]]:
     return sorted(found, key=lambda host: sum(map(sum, map(_numbers, _parts(host)))), reverse=True)
 
 
-def _ask(client: Client, path: str, wanted: Network | None) -> dict[str, Any]:
+def ask(client: Client, path: str, wanted: Network | None) -> dict[str, Any]:
+    """Return what the API says of an address or a prefix, or of all. Raises ServeError."""
     text = client.fetch(f"{path}?address={wanted}" if wanted else path)
     try:
         answer: dict[str, Any] = json.loads(text)
@@ -121,22 +120,3 @@ def _detail(host: dict[str, Any]) -> Iterator[str]:
         yield f"{protocol:<5} {host['connections'][protocol]:>11} " + " ".join(
             f"{cell:>16}" for cell in cells
         )
-
-
-def _connection(one: dict[str, Any]) -> str:
-    """Return a row: there, and back; from whoever has opened it, where that is known."""
-    ends = [_end(one["address"], one["port"]), _end(one["peer_address"], one["peer_port"])]
-    ways = [[one[f"{d}_packets"], one[f"{d}_bytes"]] for d in ("transmit", "receive")]
-    if one["opened_by"] == "peer":
-        ends.reverse()
-        ways.reverse()
-    whose = f"{one['pid']} {one['process']}" if one["pid"] else one["device"] or "nobody known"
-    state = "" if one["is_open"] else ", ended"
-    return (
-        f"{one['protocol']:<8} {ends[0]:<47} {ends[1]:<47} {ways[0][0]:>10} {ways[0][1]:>14} "
-        f"{ways[1][0]:>12} {ways[1][1]:>14} {printable(whose)}{state}"
-    )
-
-
-def _end(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -7,20 +7,29 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from exporter import arguments
 from exporter.api.exits import PATH
+from exporter.client import Client
 from exporter.errors import ServeError
 from exporter.model import PROTOCOLS
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
-
-    from exporter.client import Client
 
 POLL_SECONDS: Final = 1.0
 HEADER: Final = (
     f"{'ended':<19} {'pid':>7} {'process':<15} {'user':<12} {'outcome':<10} {'seconds':>9} "
     f"{'threads':>7} {'sockets':>7} {'received':>15} {'transmitted':>15}"
 )
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Print the exit list of a running exporter."""
+    client = Client.of(arguments.chosen(parsed))
+    for row in listing(client, as_json=parsed.as_json, follow=parsed.follow):
+        print(row, flush=parsed.follow)
+    return 0
 
 
 def listing(client: Client, *, as_json: bool, follow: bool) -> Iterator[str]:
