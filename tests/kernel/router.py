@@ -82,7 +82,8 @@ def _age(forwarder: Forwarder, seconds: int) -> None:
     keys, values = forwarder.table("flows").read_all()
     flows = layouts.Flow.unpack_all(values)
     for key, flow in zip(layouts.FlowKey.unpack_all(keys), flows, strict=True):
-        aged = flow._replace(last_time_ns=flow.last_time_ns - seconds * 10**9)
+        # The host may have begun since: then it is before 0, where the kernel goes round as well.
+        aged = flow._replace(last_time_ns=(flow.last_time_ns - seconds * 10**9) % (1 << 64))
         forwarder.put(
             "flows", layouts.FLOW_KEY.pack(*key), layouts.FLOW.pack(*flow.traffic, *aged[1:])
         )
