@@ -139,6 +139,11 @@ class End(NamedTuple):
         """Let a connection have so many bytes under way: what fits into every queue is not lost."""
         self.namespace.set("net.ipv4.tcp_wmem", f"4096 {size} {size}")
 
+    def keep_order(self) -> None:
+        """Have one processor receive: what another one has overtaken would be sent again (RACK)."""
+        queue = f"/sys/class/net/{self.device}/queues/rx-0/rps_cpus"
+        self.namespace.run("sh", "-c", f"echo 1 > {queue}")
+
     def send_again_after(self, ms: int) -> None:
         """Wait at least so long for an acknowledgement until a segment is sent again.
 
@@ -185,6 +190,7 @@ def cable() -> Iterator[Cable]:
             )
             run("ip", "-n", end.namespace.name, "-batch", "-", stdin=batch)
             end.send_again_after(PATIENT_MS)
+            end.keep_order()
         try:
             yield Cable(*ends)
         finally:

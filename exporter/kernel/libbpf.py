@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import functools
+import mmap
 import os
 from contextlib import contextmanager
 from ctypes import c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
@@ -29,6 +30,8 @@ WARN: Final = 0
 """enum libbpf_print_level (libbpf.h)."""
 OWN_ERRORS: Final = 4000
 """enum libbpf_errno begins here (libbpf_legacy.h)."""
+LINE_BYTES: Final = 1 << 24
+"""What the verifier says of a program is one line to libbpf, and its end tells most."""
 VERIFIER_LINES: Final = 12
 """How much of a log an error message quotes; the rest is in LoadError.log."""
 
@@ -320,6 +323,9 @@ class Libbpf:
             function.restype = result
             function.argtypes = arguments
         self._log: Log | None = None
+        # One for all lines, of which there are thousands; memory is taken when it is written to.
+        memory = mmap.mmap(-1, LINE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._line = (ctypes.c_char * LINE_BYTES).from_buffer(memory)
         # libbpf keeps the pointer: the object must live as long as the process.
         self._callback = LOG_CALLBACK(self._on_log)
         self._library.libbpf_set_print(self._callback)
@@ -340,9 +346,9 @@ class Libbpf:
         log = self._log
         if log is None:
             return 0
-        buffer = ctypes.create_string_buffer(65536)
-        length: int = self._vsnprintf(buffer, len(buffer), form, arguments)
-        log.messages.append((level, buffer.value.decode(errors="replace")))
+        length: int = self._vsnprintf(self._line, len(self._line), form, arguments)
+        said = ctypes.string_at(self._line, min(length, len(self._line) - 1))
+        log.messages.append((level, said.decode(errors="replace")))
         return length
 
     @contextmanager
