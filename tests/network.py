@@ -13,12 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 NAMES = itertools.count(1)
 CLONE_NEWNET: Final = 0x40000000
 LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
+QUIET: Final = {
+    "net.ipv6.conf.default.router_solicitations": 0,
+    "net.ipv6.conf.default.accept_dad": 0,
+    "net.ipv6.conf.default.accept_ra": 0,
+    # The groups that an interface joins are reported within this time, in ms (RFC 3810).
+    "net.ipv6.conf.default.mldv2_unsolicited_report_interval": 10,
+    "net.ipv4.tcp_early_retrans": 0,  # no probes for a loss of the last segment
+}
+"""Nobody sends what the test did not ask for."""
 PATIENT_MS: Final = 5000
 """A busy processor is not that late."""
 OFFLOADS: Final = ("tso", "gso", "gro", "tx-udp-segmentation", "rx-gro-list")
@@ -74,8 +83,23 @@ class Namespace(NamedTuple):
 
     def set(self, setting: str, value: object) -> None:
         """Set a sysctl of the namespace, as net.ipv4.ip_forward."""
-        path = "/proc/sys/" + setting.replace(".", "/")
-        self.run("sh", "-c", f'echo "$1" > {path}', "sh", str(value))
+        self.set_all({setting: value})
+
+    def set_all(self, settings: Mapping[str, object]) -> None:
+        """Set several at once: a process each would take longer than most tests."""
+        lines = [f"echo '{v}' > /proc/sys/{name.replace('.', '/')}" for name, v in settings.items()]
+        self.run("sh", "-e", stdin="\n".join(lines))
+
+    def offload(self, device: str, *features: str, on: bool) -> None:
+        """Switch offloads of a device; a feature that it does not have stays as it is."""
+        state = "on" if on else "off"
+        lines = [f"ethtool -K {device} {feature} {state} || true" for feature in features]
+        self.run("sh", "-e", stdin="\n".join(lines))
+
+    def carry_single_packets(self, device: str) -> None:
+        """Make each buffer of a device one packet, so that who counts buffers counts packets."""
+        self.offload(device, *OFFLOADS, on=False)
+        run("ip", "-n", self.name, "link", "set", "dev", device, "gso_max_segs", "1")
 
     def counters(self, file: str) -> dict[str, int]:
         """Read the kernel's own counters: `snmp` as Icmp.InMsgs, `snmp6` as Icmp6InMsgs."""
@@ -98,13 +122,7 @@ def namespace() -> Iterator[Namespace]:
     made = Namespace(f"netatop-{os.getpid()}-{next(NAMES)}")
     run("ip", "netns", "add", made.name)
     try:
-        # Nobody sends what the test did not ask for.
-        made.set("net.ipv6.conf.default.router_solicitations", 0)
-        made.set("net.ipv6.conf.default.accept_dad", 0)
-        made.set("net.ipv6.conf.default.accept_ra", 0)
-        # The groups that an interface joins are reported within this time, in ms (RFC 3810).
-        made.set("net.ipv6.conf.default.mldv2_unsolicited_report_interval", 10)
-        made.set("net.ipv4.tcp_early_retrans", 0)  # no probes for a loss of the last segment
+        made.set_all(QUIET)
         run("ip", "-n", made.name, "link", "set", "lo", "up")
         yield made
     finally:
@@ -125,36 +143,38 @@ class End(NamedTuple):
         return self.ipv4 if family == 4 else self.ipv6
 
     def offload(self, *features: str, on: bool) -> None:
-        """Switch offloads of the device; a feature that it does not have stays as it is."""
-        for feature in features:
-            with contextlib.suppress(RuntimeError):
-                self.namespace.run("ethtool", "-K", self.device, feature, "on" if on else "off")
+        """Switch offloads of the device."""
+        self.namespace.offload(self.device, *features, on=on)
 
     def carry_single_packets(self) -> None:
-        """Make each buffer one packet, so that who counts buffers counts packets."""
-        self.offload(*OFFLOADS, on=False)
-        self.namespace.run("ip", "link", "set", "dev", self.device, "gso_max_segs", "1")
+        """Make each buffer one packet."""
+        self.namespace.carry_single_packets(self.device)
+
+    def keep_order(self) -> None:
+        """Have one processor receive: what another one has overtaken would be sent again (RACK).
+
+        It has a queue of 1,000 packets (net.core.netdev_max_backlog): this is not for floods.
+        """
+        queue = f"/sys/class/net/{self.device}/queues/rx-0/rps_cpus"
+        self.namespace.run("sh", "-e", stdin=f"echo 1 > {queue}")
 
     def limit_flight(self, size: int) -> None:
         """Let a connection have so many bytes under way: what fits into every queue is not lost."""
         self.namespace.set("net.ipv4.tcp_wmem", f"4096 {size} {size}")
-
-    def keep_order(self) -> None:
-        """Have one processor receive: what another one has overtaken would be sent again (RACK)."""
-        queue = f"/sys/class/net/{self.device}/queues/rx-0/rps_cpus"
-        self.namespace.run("sh", "-c", f"echo 1 > {queue}")
 
     def send_again_after(self, ms: int) -> None:
         """Wait at least so long for an acknowledgement until a segment is sent again.
 
         What is sent again without need may find that only TIME_WAIT is left of the peer's socket.
         """
-        for family, route in (
-            ("-4", ("198.51.100.0/24", "proto", "kernel", "scope", "link", "src", self.ipv4)),
-            ("-6", ("2001:db8::/64", "proto", "kernel", "metric", "256")),
-        ):
-            where = ("-n", self.namespace.name, family)
-            run("ip", *where, "route", "change", *route, "dev", self.device, "rto_min", f"{ms}ms")
+        lines = (
+            f"route change {route} dev {self.device} rto_min {ms}ms"
+            for route in (
+                f"198.51.100.0/24 proto kernel scope link src {self.ipv4}",
+                "2001:db8::/64 proto kernel metric 256",
+            )
+        )
+        run("ip", "-n", self.namespace.name, "-batch", "-", stdin="\n".join(lines))
 
 
 class Cable(NamedTuple):
@@ -190,7 +210,6 @@ def cable() -> Iterator[Cable]:
             )
             run("ip", "-n", end.namespace.name, "-batch", "-", stdin=batch)
             end.send_again_after(PATIENT_MS)
-            end.keep_order()
         try:
             yield Cable(*ends)
         finally:

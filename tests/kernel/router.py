@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from exporter import model
 from exporter.kernel import layouts
 from exporter.kernel.forwarder import Forwarder
-from tests.network import OFFLOADS, Namespace, namespace, run
+from tests.network import Namespace, namespace, run
 from tests.witness import Witness
 from tests.workload import Process
 
@@ -192,10 +192,7 @@ def add_cable(router: Namespace, side: Side, *, single_packets: bool) -> None:
             lines += [f"route add default via {to} dev {device}" for to in theirs]
         run("ip", "-n", place.name, "-batch", "-", stdin="\n".join(lines))
         if single_packets:
-            for feature in OFFLOADS:
-                with contextlib.suppress(RuntimeError):
-                    place.run("ethtool", "-K", device, feature, "off")
-            place.run("ip", "link", "set", "dev", device, "gso_max_segs", "1")
+            place.carry_single_packets(device)
 
 
 @contextlib.contextmanager

@@ -87,6 +87,8 @@ def test_payload_of_living(lab: Lab, family: int) -> None:
             connection.sendall(b"!")
         tcp.drain(connection, 0)
 
+    for end in (lab.left, lab.right):
+        end.keep_order()
     parts = [23, 4099, 100_003]
 
     def serve(talk: Connection) -> None:

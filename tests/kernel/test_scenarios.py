@@ -52,6 +52,8 @@ def test_scenario(scenario: Scenario, family: int) -> None:
         for end in (lab.left, lab.right):
             # What is lost is sent again, and may come when only TIME_WAIT is left.
             end.limit_flight(FLIGHT)
+            if scenario.protocol == "tcp":
+                end.keep_order()
         start = lab.read()
         cast = scenario.play(lab, family)
         passed = lab.since(start)
