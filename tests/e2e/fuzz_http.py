@@ -48,7 +48,7 @@ PIECES: Final = (
     *(b"collect[]=", b"since=1e9", b"q=0.000", b"q=nan", b"version=", b'"', b";" * 997, b"," * 997),
     *(b"\x16\x03\x01\x02\x00", b"\xc3\x28", "é".encode(), b"x" * 17_011),
 )
-REFUSALS: Final = frozenset({400, 401, 403, 404, 405, 429, 431, 503})
+REFUSALS: Final = frozenset({400, 401, 403, 404, 405, 421, 429, 431, 503})
 SECONDS: Final = 10
 
 
