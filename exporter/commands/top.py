@@ -44,7 +44,7 @@ def start(client: Client, choice: Choice, seconds: float, *, batch: bool, count:
         raise ConfigError(message)
     _check_terminal()
     try:
-        # Here and not above: `serve` has nothing to show and shall not pay for it.
+        # Here and not above: --batch needs no library.
         from exporter.top import screen  # noqa: PLC0415
     except ModuleNotFoundError as error:
         message = (
