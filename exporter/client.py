@@ -71,8 +71,11 @@ class Client:
             raise ServeError(self._nobody(path, repr(error))) from error
         if answer.status == HTTPStatus.OK:
             return text.decode(errors="replace")
+        said = text.decode(errors="replace").strip()
+        if answer.status == HTTPStatus.MISDIRECTED_REQUEST:
+            message = f"{self.url(path)}: {said}"
+            raise StatusError(message, answer.status)
         if answer.status in REFUSALS:
-            said = text.decode(errors="replace").strip()
             message = (
                 f"{self.url(path)}: {said or answer.reason} (HTTP status {answer.status}); name "
                 "user, password and certificate in a file, with --http.config.file"

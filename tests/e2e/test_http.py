@@ -447,6 +447,9 @@ def test_names() -> None:
             for path in ("/metrics", "/", "/top", "/api/v1/groups", "/healthz", "/nowhere"):
                 assert _status(exporter, "hostile.example.org", path, near) == 421
         assert _status(exporter, f"{program.LOCAL}.example.org:{port}") == 421
+        # Resolves to 127.0.0.1 (inet_aton(3)), and is no address to whoever reads `Host`.
+        command = program.run("status", "--web.listen-address", f"127.1:{port}")
+        assert f"/metrics: Host: found '127.1:{port}'; accepted on" in program.refusal(command, 1)
         assert exporter.end() == 0
 
 
